@@ -30,6 +30,8 @@ impl Place {
                 stream: stream.parse().ok()?,
             })
         });
+        // Numbers are read in more ways than they are written.
+        let place = place.filter(|place| place.token() == *token);
         let problem = || "it was not made by this store".to_owned();
         place.ok_or_else(|| StoreError::Invalid {
             what: "page token",
@@ -109,8 +111,12 @@ impl Row {
 /// The number that the next page begins after, by the token of a store that numbers its streams; zero for the first page.
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 pub(crate) fn number(token: Option<&PageToken>) -> Result<i64, StoreError> {
-    let number = token.map_or(Some(0), |token| token.0.parse().ok());
-    let number = number.filter(|number| *number >= 0);
+    let read = |token: &PageToken| {
+        let number = token.0.parse().ok();
+        // Streams are numbered from 1.
+        number.filter(|number: &i64| *number > 0 && number.to_string() == token.0)
+    };
+    let number = token.map_or(Some(0), read);
     number.ok_or_else(|| StoreError::Invalid {
         what: "page token",
         problem: "it was not made by this store".to_owned(),
@@ -171,6 +177,26 @@ impl RunFilter {
             && self.label.as_ref().is_none_or(label)
             && self.begun_from.is_none_or(|from| summary.begun_at >= from)
             && self.begun_before.is_none_or(|before| summary.begun_at < before)
+    }
+}
+
+#[cfg(all(test, any(feature = "sqlite", feature = "postgres")))]
+mod tests {
+    use super::{Place, number};
+    use crate::contract::PageToken;
+
+    #[test]
+    fn tokens_are_read_as_they_are_written() {
+        let place = |text: &str| Place::read(&PageToken(text.to_owned())).is_ok();
+        assert!(place("-5.7"));
+        for text in ["+5.7", "05.7", "5.+7", "5.07", "-0.7", "5.7 ", "5", "5.7.1", ""] {
+            assert!(!place(text), "{text}");
+        }
+        let number = |text: &str| number(Some(&PageToken(text.to_owned()))).is_ok();
+        assert!(number("1"));
+        for text in ["0", "+1", "01", "-1", " 1", ""] {
+            assert!(!number(text), "{text}");
+        }
     }
 }
 

@@ -33,7 +33,8 @@ pub(super) async fn runs(
     let shards = (0..context.shards).map(Shard);
     let lists = lists(filter);
     let parts = shards.flat_map(|shard| lists.iter().map(move |list| (shard, list)));
-    let parts = parts.map(|(shard, list)| of_shard(context, filter, (shard, list), after.as_ref(), limit + 1));
+    let parts =
+        parts.map(|(shard, list)| of_shard(context, filter, (shard, list), after.as_ref(), limit + 1));
     let mut found: Vec<Found> = try_join_all(parts).await?.concat();
     found.sort_by(|(a, _), (b, _)| a.order().cmp(&b.order()));
     // A run that changes its status may be found in two lists.
@@ -65,7 +66,8 @@ fn read_token(token: &PageToken) -> Result<Place, StoreError> {
             name,
         })
     };
-    read().ok_or_else(|| StoreError::Invalid {
+    let place = read().filter(|place| self::token(place) == *token);
+    place.ok_or_else(|| StoreError::Invalid {
         what: "page token",
         problem: "it was not made by this store".to_owned(),
     })

@@ -227,13 +227,19 @@ pub(super) async fn pages_of_runs_follow_each_other(fixture: Fixture) {
             assert_eq!(listed, every, "{filter:?} by pages of {limit}");
         }
     }
-    let garbage = crate::contract::PageToken("no token".to_owned());
-    assert!(
-        store
-            .runs(&RunFilter::all(tenant("t")), Some(&garbage), 1)
-            .await
-            .is_err()
-    );
+    let page = store.runs(&RunFilter::all(tenant("t")), None, 1).await.unwrap();
+    let given = page.next.expect("there are more").0;
+    let none_of_these = [
+        "no token".to_owned(),
+        String::new(),
+        format!("+{given}"),
+        format!("0{given}"),
+    ];
+    for garbage in none_of_these {
+        let garbage = crate::contract::PageToken(garbage);
+        let refused = store.runs(&RunFilter::all(tenant("t")), Some(&garbage), 1).await;
+        assert!(refused.is_err(), "{garbage:?}");
+    }
 }
 
 /// The same names in two tenants, and names that would be equal if their parts were only concatenated.

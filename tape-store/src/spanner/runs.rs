@@ -33,7 +33,8 @@ impl Place {
     }
 
     fn read(token: &PageToken) -> Result<Self, StoreError> {
-        Self::parse(&token.0).ok_or_else(|| StoreError::Invalid {
+        let place = Self::parse(&token.0).filter(|place| place.token() == *token);
+        place.ok_or_else(|| StoreError::Invalid {
             what: "page token",
             problem: "it was not made by this store".to_owned(),
         })
@@ -100,7 +101,9 @@ fn select(filter: &RunFilter, from: bool) -> String {
     } else {
         "r.tenant = @tenant AND r.begun_at IS NOT NULL"
     }];
-    let names: Vec<String> = (0..filter.statuses.len()).map(|nth| format!("@status{nth}")).collect();
+    let names: Vec<String> = (0..filter.statuses.len())
+        .map(|nth| format!("@status{nth}"))
+        .collect();
     let several = format!("r.status IN ({})", names.join(", "));
     let wanted = [
         (filter.app.is_some(), "r.app = @app"),
@@ -135,7 +138,11 @@ fn bind_filter(query: StatementBuilder, filter: &RunFilter) -> StatementBuilder 
         query = query.add_typed_param("app", app.to_string(), types::string());
     }
     for (nth, status) in filter.statuses.iter().enumerate() {
-        query = query.add_typed_param(format!("status{nth}"), status.as_str().to_owned(), types::string());
+        query = query.add_typed_param(
+            format!("status{nth}"),
+            status.as_str().to_owned(),
+            types::string(),
+        );
     }
     if let Some(time) = filter.begun_from {
         query = query.add_typed_param("begun_from", time.as_micros(), types::int64());

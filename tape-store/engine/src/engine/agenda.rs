@@ -204,7 +204,10 @@ impl Parts {
                 _ => looked_at_max,
             };
             let at_once = at_once.clamp(1, PAGE_ENTRIES_MAX);
-            let page = self.store.due(queue, shard, until, after.as_ref(), at_once).await?;
+            let page = self
+                .store
+                .due(queue, shard, until, after.as_ref(), at_once)
+                .await?;
             let is_end = page.len() < at_once as usize;
             after = page.last().cloned().or(after);
             looked_at += page.len();

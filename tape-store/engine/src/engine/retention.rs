@@ -227,7 +227,9 @@ impl Place {
         let read = token.0.split_once(':').and_then(|(word, rest)| {
             let status = Self::ended().find(|status| status.as_str() == word)?;
             let token = (!rest.is_empty()).then(|| PageToken(rest.to_owned()));
-            Some(Self { status, token })
+            // The first page has no token.
+            let is_first = token.is_none() && status == RunStatus::Completed;
+            (!is_first).then_some(Self { status, token })
         });
         read.ok_or_else(|| StoreError::Invalid {
             what: "page token",

@@ -151,7 +151,8 @@ impl Place {
         let (phase, rest) = token.0.split_once(' ').ok_or_else(invalid)?;
         let from = (!rest.is_empty()).then(|| PageToken(rest.to_owned()));
         if phase == "streams" {
-            return Ok(Self::Streams(from));
+            // The first page has no token.
+            return from.map(|from| Self::Streams(Some(from))).ok_or_else(invalid);
         }
         let queue = Queue::ALL.into_iter().find(|queue| queue.as_str() == phase);
         Ok(Self::Hints(queue.ok_or_else(invalid)?, from))

@@ -71,14 +71,16 @@ pub(crate) struct Row {
 
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "spanner"))]
 impl Row {
-    /// The run with its place in the list. A row that cannot be read is passed over.
-    pub(crate) fn listed(self, table: &'static str) -> Listed {
+    /// The run with its place in a list. A row that cannot be read is passed over, and one that the list has wrongly: by its name the run is
+    /// of another tenant or app, or by its row it has other labels.
+    pub(crate) fn listed(self, table: &'static str, filter: &RunFilter) -> Listed {
         let place = Place {
             begun_at: Timestamp::from_micros(self.begun_at),
             stream: self.stream.unsigned_abs(),
         };
         let run = self
             .run()
+            .and_then(|run| fitting(run, filter))
             .inspect_err(|problem| crate::unreadable::pass_over(table, &self.name, problem));
         (place, run.ok())
     }
@@ -105,6 +107,15 @@ impl Row {
             begun_at: Timestamp::from_micros(self.begun_at),
             changed_at: Timestamp::from_micros(self.changed_at),
         })
+    }
+}
+
+/// The run, if it belongs in the list; else what is wrong with the row.
+#[cfg(any(feature = "sqlite", feature = "postgres", feature = "spanner"))]
+fn fitting((run, summary): (RunId, Summary), filter: &RunFilter) -> Result<(RunId, Summary), String> {
+    match run.tenant == filter.tenant && filter.fits(&run, &summary) {
+        true => Ok((run, summary)),
+        false => Err(format!("{run} does not belong in the list that has it")),
     }
 }
 

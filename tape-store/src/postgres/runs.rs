@@ -20,7 +20,10 @@ pub(super) async fn runs(
     let text = select(filter);
     let query = || bind(sqlx::query(AssertSqlSafe(text.clone())), filter, from, limit);
     let rows = links.query("lists runs", query).await?;
-    let listed = rows.iter().map(listed).collect::<Result<Vec<_>, _>>()?;
+    let listed = rows
+        .iter()
+        .map(|row| listed(row, filter))
+        .collect::<Result<Vec<_>, _>>()?;
     Ok(page(listed, limit))
 }
 
@@ -95,7 +98,7 @@ fn bind<'q>(query: Statement<'q>, filter: &RunFilter, from: Option<Place>, limit
         .bind(label)
 }
 
-fn listed(row: &PgRow) -> Result<Listed, StoreError> {
+fn listed(row: &PgRow, filter: &RunFilter) -> Result<Listed, StoreError> {
     let row = Row {
         begun_at: get(row, 0)?,
         stream: get(row, 1)?,
@@ -104,5 +107,5 @@ fn listed(row: &PgRow) -> Result<Listed, StoreError> {
         changed_at: get(row, 4)?,
         labels: get(row, 5)?,
     };
-    Ok(row.listed("tape_run"))
+    Ok(row.listed("tape_run", filter))
 }

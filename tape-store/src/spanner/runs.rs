@@ -64,6 +64,7 @@ pub(super) async fn runs(
     // One row more than asked for says whether there is a next page.
     let query = query.add_typed_param("limit", i64::from(limit) + 1, types::int64());
     let query = bind_place(bind_filter(query, filter), from);
+    let listed = |row: &Row| listed(row, filter);
     let listed = link
         .ask("lists runs", Question::Query(query.build()), listed)
         .await?;
@@ -162,7 +163,7 @@ fn bind_place(query: StatementBuilder, from: Option<Place>) -> StatementBuilder 
 }
 
 /// An unreadable row has only its place.
-fn listed(row: &Row) -> Result<(Place, Option<(RunId, Summary)>), StoreError> {
+fn listed(row: &Row, filter: &RunFilter) -> Result<(Place, Option<(RunId, Summary)>), StoreError> {
     let place = Place {
         begun_at: get(row, 0)?,
         made: get(row, 1)?,
@@ -177,6 +178,6 @@ fn listed(row: &Row) -> Result<(Place, Option<(RunId, Summary)>), StoreError> {
         changed_at: get(row, 5)?,
         labels: get(row, 6)?,
     };
-    let (_, run) = stored.listed("tape_stream");
+    let (_, run) = stored.listed("tape_stream", filter);
     Ok((place, run))
 }

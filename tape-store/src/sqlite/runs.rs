@@ -25,7 +25,10 @@ pub(super) async fn runs(
         .fetch_all(readers)
         .await
         .map_err(|error| store_error("lists runs", error))?;
-    let listed = rows.iter().map(listed).collect::<Result<Vec<_>, _>>()?;
+    let listed = rows
+        .iter()
+        .map(|row| listed(row, filter))
+        .collect::<Result<Vec<_>, _>>()?;
     Ok(page(listed, limit))
 }
 
@@ -93,7 +96,8 @@ fn push_index(query: &mut QueryBuilder<Sqlite>, filter: &RunFilter, by_status: b
         "SELECT {table}.begun_at, {table}.stream, s.name, r.status, r.changed_at, r.labels FROM "
     ));
     if let Some((key, value)) = &filter.label {
-        query.push("label k CROSS JOIN run r ON r.stream = k.stream JOIN stream s ON s.id = r.stream WHERE k.tenant = ");
+        // A row of a label that has another time than the run is of no list.
+        query.push("label k CROSS JOIN run r ON r.stream = k.stream AND r.begun_at = k.begun_at JOIN stream s ON s.id = r.stream WHERE k.tenant = ");
         query
             .push_bind(filter.tenant.to_string())
             .push(" AND k.key = ")
@@ -114,7 +118,7 @@ fn push_index(query: &mut QueryBuilder<Sqlite>, filter: &RunFilter, by_status: b
     table
 }
 
-fn listed(row: &SqliteRow) -> Result<Listed, StoreError> {
+fn listed(row: &SqliteRow, filter: &RunFilter) -> Result<Listed, StoreError> {
     let row = Row {
         begun_at: get(row, 0)?,
         stream: get(row, 1)?,
@@ -123,5 +127,5 @@ fn listed(row: &SqliteRow) -> Result<Listed, StoreError> {
         changed_at: get(row, 4)?,
         labels: get(row, 5)?,
     };
-    Ok(row.listed("run"))
+    Ok(row.listed("run", filter))
 }

@@ -191,26 +191,6 @@ impl RunFilter {
     }
 }
 
-#[cfg(all(test, any(feature = "sqlite", feature = "postgres")))]
-mod tests {
-    use super::{Place, number};
-    use crate::contract::PageToken;
-
-    #[test]
-    fn tokens_are_read_as_they_are_written() {
-        let place = |text: &str| Place::read(&PageToken(text.to_owned())).is_ok();
-        assert!(place("-5.7"));
-        for text in ["+5.7", "05.7", "5.+7", "5.07", "-0.7", "5.7 ", "5", "5.7.1", ""] {
-            assert!(!place(text), "{text}");
-        }
-        let number = |text: &str| number(Some(&PageToken(text.to_owned()))).is_ok();
-        assert!(number("1"));
-        for text in ["0", "+1", "01", "-1", " 1", ""] {
-            assert!(!number(text), "{text}");
-        }
-    }
-}
-
 /// A filter of each kind, for tests of the queries.
 #[cfg(all(test, any(feature = "sqlite", feature = "postgres")))]
 pub(crate) fn filters_of_each_kind() -> Vec<RunFilter> {
@@ -233,4 +213,24 @@ pub(crate) fn filters_of_each_kind() -> Vec<RunFilter> {
         }));
     }
     filters
+}
+
+#[cfg(all(test, any(feature = "sqlite", feature = "postgres")))]
+mod tests {
+    use super::{Place, number};
+    use crate::contract::PageToken;
+
+    #[test]
+    fn tokens_are_read_as_they_are_written() {
+        let place = |text: &str| Place::read(&PageToken(text.to_owned())).is_ok();
+        assert!(place("-5.7"));
+        for text in ["+5.7", "05.7", "5.+7", "5.07", "-0.7", "5.7 ", "5", "5.7.1", ""] {
+            assert!(!place(text), "{text}");
+        }
+        let number = |text: &str| number(Some(&PageToken(text.to_owned()))).is_ok();
+        assert!(number("1"));
+        for text in ["0", "+1", "01", "-1", " 1", ""] {
+            assert!(!number(text), "{text}");
+        }
+    }
 }

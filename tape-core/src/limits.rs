@@ -116,3 +116,5 @@ pub const STATES_PER_PAGE_MAX: u32 = 256;
 pub const RUNS_LOOKED_AT_MAX: u32 = 4_096;
 /// Most hints of each shard that a summary of a queue counts.
 pub const HINTS_COUNTED_MAX: u32 = 1_024;
+/// Most hints of each shard, of all tenants, that a summary of a queue looks at to find those of one.
+pub const HINTS_LOOKED_AT_MAX: u32 = 65_536;

@@ -13,6 +13,7 @@ use crate::upkeep::{End, Upkeep};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::future::BoxFuture;
+use std::collections::BTreeSet;
 use tape_core::agenda::{AgendaChange, Item, Queue};
 use tape_core::codec::StoredEntry;
 use tape_core::id::{Epoch, RunId, Seq, StreamId, StreamPrefix, Tenant};
@@ -121,8 +122,10 @@ pub trait JournalStore: Send + Sync + 'static {
     /// latest stored first.
     ///
     /// # Behavior
-    /// The cost is that of the tenant's runs that have the filter's label or, without a label, its app and status. A row that
-    /// cannot be read is passed over.
+    /// The cost is that of the tenant's runs that have the filter's label or, without a label, its app and statuses. A row that
+    /// cannot be read is passed over. A reader that pages from each page's token sees every run that fits throughout exactly once, also one
+    /// that goes from one of the statuses to another meanwhile. Where a store reads its lists one after the other, a run that does so while
+    /// a page of several statuses is read may be missed: in Bigtable.
     async fn runs(
         &self,
         filter: &RunFilter,
@@ -531,8 +534,8 @@ pub struct RunFilter {
     pub tenant: Tenant,
     /// Only runs of this app.
     pub app: Option<tape_core::id::App>,
-    /// Only runs in this status.
-    pub status: Option<RunStatus>,
+    /// Only runs in one of these statuses; in any where there are none.
+    pub statuses: BTreeSet<RunStatus>,
     /// Only runs with this label.
     pub label: Option<(tape_core::id::Key, String)>,
     /// Only runs that began at or after this time.
@@ -548,7 +551,7 @@ impl RunFilter {
         Self {
             tenant,
             app: None,
-            status: None,
+            statuses: BTreeSet::new(),
             label: None,
             begun_from: None,
             begun_before: None,

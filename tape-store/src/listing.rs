@@ -30,6 +30,8 @@ impl Place {
                 stream: stream.parse().ok()?,
             })
         });
+        // Numbers are read in more ways than they are written.
+        let place = place.filter(|place| place.token() == *token);
         let problem = || "it was not made by this store".to_owned();
         place.ok_or_else(|| StoreError::Invalid {
             what: "page token",
@@ -69,14 +71,16 @@ pub(crate) struct Row {
 
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "spanner"))]
 impl Row {
-    /// The run with its place in the list. A row that cannot be read is passed over.
-    pub(crate) fn listed(self, table: &'static str) -> Listed {
+    /// The run with its place in a list. A row that cannot be read is passed over, and one that the list has wrongly: by its name the run is
+    /// of another tenant or app, or by its row it has other labels.
+    pub(crate) fn listed(self, table: &'static str, filter: &RunFilter) -> Listed {
         let place = Place {
             begun_at: Timestamp::from_micros(self.begun_at),
             stream: self.stream.unsigned_abs(),
         };
         let run = self
             .run()
+            .and_then(|run| fitting(run, filter))
             .inspect_err(|problem| crate::unreadable::pass_over(table, &self.name, problem));
         (place, run.ok())
     }
@@ -106,11 +110,24 @@ impl Row {
     }
 }
 
+/// The run, if it belongs in the list; else what is wrong with the row.
+#[cfg(any(feature = "sqlite", feature = "postgres", feature = "spanner"))]
+fn fitting((run, summary): (RunId, Summary), filter: &RunFilter) -> Result<(RunId, Summary), String> {
+    match run.tenant == filter.tenant && filter.fits(&run, &summary) {
+        true => Ok((run, summary)),
+        false => Err(format!("{run} does not belong in the list that has it")),
+    }
+}
+
 /// The number that the next page begins after, by the token of a store that numbers its streams; zero for the first page.
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 pub(crate) fn number(token: Option<&PageToken>) -> Result<i64, StoreError> {
-    let number = token.map_or(Some(0), |token| token.0.parse().ok());
-    let number = number.filter(|number| *number >= 0);
+    let read = |token: &PageToken| {
+        let number = token.0.parse().ok();
+        // Streams are numbered from 1.
+        number.filter(|number: &i64| *number > 0 && number.to_string() == token.0)
+    };
+    let number = token.map_or(Some(0), read);
     number.ok_or_else(|| StoreError::Invalid {
         what: "page token",
         problem: "it was not made by this store".to_owned(),
@@ -167,7 +184,7 @@ impl RunFilter {
     pub fn fits(&self, run: &RunId, summary: &Summary) -> bool {
         let label = |(key, value): &(_, String)| summary.labels.get(key) == Some(value);
         self.app.as_ref().is_none_or(|app| *app == run.app)
-            && self.status.is_none_or(|status| status == summary.status)
+            && (self.statuses.is_empty() || self.statuses.contains(&summary.status))
             && self.label.as_ref().is_none_or(label)
             && self.begun_from.is_none_or(|from| summary.begun_at >= from)
             && self.begun_before.is_none_or(|before| summary.begun_at < before)
@@ -180,16 +197,40 @@ pub(crate) fn filters_of_each_kind() -> Vec<RunFilter> {
     use tape_core::id::{App, Key, Tenant};
     let all = RunFilter::all(Tenant::new("t").expect("a name"));
     let app = Some(App::new("a").expect("a name"));
-    let status = Some(RunStatus::Completed);
+    let statuses = [
+        vec![],
+        vec![RunStatus::Completed],
+        vec![RunStatus::Running, RunStatus::Suspended, RunStatus::Completed],
+    ];
     let label = Some((Key::new("k").expect("a name"), "v".to_owned()));
     let mut filters = Vec::new();
-    for chosen in 0..8 {
-        filters.push(RunFilter {
+    for chosen in 0..4 {
+        filters.extend(statuses.iter().map(|statuses| RunFilter {
             app: app.clone().filter(|_| chosen & 1 > 0),
-            status: status.filter(|_| chosen & 2 > 0),
-            label: label.clone().filter(|_| chosen & 4 > 0),
+            statuses: statuses.iter().copied().collect(),
+            label: label.clone().filter(|_| chosen & 2 > 0),
             ..all.clone()
-        });
+        }));
     }
     filters
+}
+
+#[cfg(all(test, any(feature = "sqlite", feature = "postgres")))]
+mod tests {
+    use super::{Place, number};
+    use crate::contract::PageToken;
+
+    #[test]
+    fn tokens_are_read_as_they_are_written() {
+        let place = |text: &str| Place::read(&PageToken(text.to_owned())).is_ok();
+        assert!(place("-5.7"));
+        for text in ["+5.7", "05.7", "5.+7", "5.07", "-0.7", "5.7 ", "5", "5.7.1", ""] {
+            assert!(!place(text), "{text}");
+        }
+        let number = |text: &str| number(Some(&PageToken(text.to_owned()))).is_ok();
+        assert!(number("1"));
+        for text in ["0", "+1", "01", "-1", " 1", ""] {
+            assert!(!number(text), "{text}");
+        }
+    }
 }

@@ -383,8 +383,12 @@ impl JournalStore for MemoryStore {
 #[async_trait]
 impl Upkeep for MemoryStore {
     async fn streams(&self, from: Option<&PageToken>, limit: u32) -> Result<StreamPage, StoreError> {
-        let from = from.map_or(Ok(0), |token| token.0.parse::<usize>());
-        let from = from.map_err(|_| StoreError::Invalid {
+        let read = |token: &PageToken| {
+            let number = token.0.parse::<usize>().ok();
+            number.filter(|number| *number > 0 && number.to_string() == token.0)
+        };
+        let from = from.map_or(Some(0), read);
+        let from = from.ok_or_else(|| StoreError::Invalid {
             what: "page token",
             problem: "it was not made by this store".to_owned(),
         })?;

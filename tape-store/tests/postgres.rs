@@ -16,8 +16,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tape_core::chain::Verifier;
-use tape_core::id::Seq;
-use tape_store::contract::{CommitOutcome, Cursor, JournalStore, Shard, SnapshotChange};
+use tape_core::command::{Begin, Command, Create, RunCommand};
+use tape_core::id::{Key, RunId, Seq, Tenant};
+use tape_core::payload::Payload;
+use tape_core::status::RunStatus;
+use tape_engine::{Engine, IndexFinding, IndexProblem};
+use tape_store::clock::SystemClock;
+use tape_store::contract::{CommitOutcome, Cursor, JournalStore, RunFilter, Shard, SnapshotChange};
 use tape_store::error::{CommitError, StoreError};
 use tape_store::postgres::{PostgresStore, Target};
 
@@ -597,4 +602,60 @@ async fn an_erased_payload_is_told_from_a_lost_one() {
     );
     let page = store.tail(FEED, &Cursor::default(), 10).await.unwrap();
     assert!(page.damaged[0].problem.contains(&named), "{:?}", page.damaged);
+}
+
+/// Every column that lists filter by is compared.
+#[tokio::test]
+async fn a_row_of_the_lists_that_is_wrong_in_any_column_is_found_and_put_right() {
+    let Some(database) = Database::create() else {
+        return;
+    };
+    let engine = Engine::new(open(&database.url()).await, Arc::new(SystemClock));
+    let run = RunId::new("t", "app", "user", "session", "i").unwrap();
+    let label = (Key::new("color").unwrap(), "red".to_owned());
+    let begin = Begin {
+        run: run.clone(),
+        create: Some(Create {
+            labels: [label.clone()].into(),
+            input: Payload::empty(),
+            forked_from: None,
+        }),
+        holder: "driver".parse().unwrap(),
+        lease_ms: 1_000,
+        adopt: None,
+        recovery: false,
+    };
+    let begin = Command::new(engine.request_id(), RunCommand::Begin(begin));
+    engine.run(&run, begin).await.unwrap();
+    let filter = RunFilter {
+        app: Some(run.app.clone()),
+        statuses: [RunStatus::Running].into(),
+        label: Some(label),
+        ..RunFilter::all(run.tenant.clone())
+    };
+    let right = engine.store().runs(&filter, None, 10).await.unwrap().runs;
+    assert_eq!(right.len(), 1);
+    let other = RunFilter::all(Tenant::new("other").unwrap());
+    for wrong in [
+        "tenant = 'other'",
+        "app = 'other'",
+        "status = 'failed'",
+        "begun_at = 1",
+        "changed_at = 1",
+        "labels = '{}'",
+        "label_keys = ''",
+    ] {
+        database.psql(&format!("UPDATE tape_run SET {wrong}"));
+        let found = engine.store().runs(&other, None, 10).await.unwrap().runs;
+        assert_eq!(found, [], "{wrong}: it is not of another tenant");
+        let listed = async || {
+            let page = engine.check_index(None, 10, true).await.unwrap();
+            let listed = |found: &&IndexFinding| found.problem == IndexProblem::Listed && found.corrected;
+            page.findings.iter().filter(listed).count()
+        };
+        assert_eq!(listed().await, 1, "{wrong}");
+        assert_eq!(listed().await, 0, "{wrong}: it was put right");
+        let now = engine.store().runs(&filter, None, 10).await.unwrap().runs;
+        assert_eq!(now, right, "{wrong}");
+    }
 }

@@ -15,13 +15,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tape_core::command::{Begin, Command, Create, RunCommand};
-use tape_core::id::{RunId, Seq, Tenant};
+use tape_core::id::{Key, RunId, Seq, Tenant};
 use tape_core::payload::Payload;
-use tape_engine::Engine;
-use tape_engine::EngineError;
+use tape_core::status::RunStatus;
+use tape_engine::{Engine, EngineError, IndexFinding, IndexProblem};
 use tape_store::clock::Clock as _;
 use tape_store::clock::SystemClock;
-use tape_store::contract::{Cursor, JournalStore, Shard};
+use tape_store::contract::{Cursor, JournalStore, RunFilter, Shard};
 use tape_store::error::{CommitError, StoreError};
 use tape_store::sqlite::{Settings, SqliteStore};
 
@@ -508,7 +508,7 @@ async fn rows_of_indexes_that_cannot_be_read_are_passed_over() {
     let first = due(1, None).await;
     assert_eq!(first, all[..1], "a page is full as long as there is more");
     assert_eq!(due(1, Some(&first[0])).await, all[1..]);
-    let filter = tape_store::contract::RunFilter::all(Tenant::new("t").unwrap());
+    let filter = RunFilter::all(Tenant::new("t").unwrap());
     let (mut listed, mut from) = (0, None);
     loop {
         let page = store.runs(&filter, from.as_ref(), 1).await.unwrap();
@@ -518,4 +518,72 @@ async fn rows_of_indexes_that_cannot_be_read_are_passed_over() {
         }
     }
     assert_eq!(listed, 2, "the rest of the list goes on");
+}
+
+/// Every column that lists filter by is compared, and the rows of the labels with them.
+#[tokio::test]
+async fn a_row_of_the_lists_that_is_wrong_in_any_way_is_found_and_put_right() {
+    let (_directory, path) = file();
+    let engine = engine(&path).await;
+    let run = RunId::new("t", "app", "user", "session", "i").unwrap();
+    let label = (Key::new("color").unwrap(), "red".to_owned());
+    let begin = Begin {
+        run: run.clone(),
+        create: Some(Create {
+            labels: [label.clone()].into(),
+            input: Payload::empty(),
+            forked_from: None,
+        }),
+        holder: "driver".parse().unwrap(),
+        lease_ms: 1_000,
+        adopt: None,
+        recovery: false,
+    };
+    let begin = Command::new(engine.request_id(), RunCommand::Begin(begin));
+    engine.run(&run, begin).await.unwrap();
+    let filter = RunFilter {
+        app: Some(run.app.clone()),
+        statuses: [RunStatus::Running].into(),
+        label: Some(label),
+        ..RunFilter::all(run.tenant.clone())
+    };
+    let right = engine.store().runs(&filter, None, 10).await.unwrap().runs;
+    assert_eq!(right.len(), 1);
+    let other = Tenant::new("other").unwrap();
+    let blue = RunFilter {
+        label: Some((Key::new("color").unwrap(), "blue".to_owned())),
+        ..RunFilter::all(run.tenant.clone())
+    };
+    for wrong in [
+        "UPDATE run SET tenant = 'other'",
+        "UPDATE run SET app = 'other'",
+        "UPDATE run SET status = 'failed'",
+        "UPDATE run SET begun_at = 1",
+        "UPDATE run SET changed_at = 1",
+        "UPDATE run SET labels = '{\"color\":\"blue\"}'",
+        "UPDATE run SET labels = '[]'",
+        "UPDATE label SET tenant = 'other'",
+        "UPDATE label SET value = 'blue'",
+        "UPDATE label SET begun_at = 1",
+        "DELETE FROM label",
+        "DELETE FROM run",
+    ] {
+        execute(&path, wrong).await;
+        let listed = async || {
+            let page = engine.check_index(None, 10, true).await.unwrap();
+            let listed = |found: &&IndexFinding| found.problem == IndexProblem::Listed && found.corrected;
+            page.findings.iter().filter(listed).count()
+        };
+        let found = engine
+            .store()
+            .runs(&RunFilter::all(other.clone()), None, 10)
+            .await;
+        assert_eq!(found.unwrap().runs, [], "{wrong}: it is not of another tenant");
+        assert_eq!(listed().await, 1, "{wrong}");
+        assert_eq!(listed().await, 0, "{wrong}: it was put right");
+        let now = engine.store().runs(&filter, None, 10).await.unwrap().runs;
+        assert_eq!(now, right, "{wrong}");
+        let found = engine.store().runs(&blue, None, 10).await.unwrap().runs;
+        assert_eq!(found, [], "{wrong}: it is not found by another label");
+    }
 }

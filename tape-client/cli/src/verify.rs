@@ -374,7 +374,16 @@ async fn list(
                     return Ok(None);
                 }
             };
-            listed.extend(runs.runs.into_iter().map(|(run, _)| run));
+            for (run, _) in runs.runs {
+                if run.tenant == *tenant {
+                    listed.insert(run);
+                } else {
+                    // It is not in the list where it belongs, as far as this one says.
+                    let problem = format!("it has {}, which is of another tenant", path(&run));
+                    let list = ("list", tenant.as_str());
+                    count.broken(&mut context.print, list, "the list of ", &problem)?;
+                }
+            }
             page = runs.next;
             if page.is_none() {
                 break;

@@ -86,6 +86,7 @@ macro_rules! __engine_conformance_list {
             work_queries::gates_that_wait_are_listed if always;
             work_queries::the_owner_of_a_business_key_is_told if always;
             work_queries::due_work_is_found_by_tenant_and_app if always;
+            work_queries::tokens_of_due_work_name_nothing_of_others if always;
             work_queries::queues_are_summed_up if always;
         }
     };

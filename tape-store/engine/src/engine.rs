@@ -16,7 +16,6 @@ mod outlived;
 mod queues;
 mod retention;
 mod run_list;
-mod run_merge;
 mod run_scan;
 mod sessions;
 mod upkeep;
@@ -396,8 +395,9 @@ impl Engine {
             .await
     }
 
-    /// The same for the work that fits a filter. It looks at as much work as [`Engine::due_page`] returns, and leaves out what does not fit.
-    /// So a page may be short, or empty, and not be the last; and all pages cost the due work of all tenants.
+    /// The same for the work that fits a filter. A page looks at [`PAGE_ENTRIES_MAX`](tape_core::limits::PAGE_ENTRIES_MAX) pieces of each
+    /// shard, and at more only where all of them are due in one microsecond. So it may be short, or empty, and not be the last; and all
+    /// pages cost the due work of all tenants. A token is of this queue and filter, and names no work that does not fit.
     ///
     /// # Errors
     /// Those of [`Engine::due_page`].
@@ -409,8 +409,7 @@ impl Engine {
         from: Option<&PageToken>,
         limit: u32,
     ) -> Result<DuePage, StoreError> {
-        let mut page = self.0.due_page(queue, until, from, limit).await?;
-        page.hints.retain(|hint| filter.fits(&hint.stream));
+        let mut page = self.0.due_page(queue, filter, until, from, limit).await?;
         if from.is_none() {
             self.read_clock().await?;
             page.hints.extend(self.0.outlived(queue, filter).await?);

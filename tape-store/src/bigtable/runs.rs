@@ -10,7 +10,7 @@ use crate::error::StoreError;
 use bytes::Bytes;
 use futures::future::try_join_all;
 use tape_core::id::{RunId, StreamId};
-use tape_core::status::Summary;
+use tape_core::status::{RunStatus, Summary};
 use tape_core::time::Timestamp;
 
 const DOING: &str = "lists runs";
@@ -31,9 +31,14 @@ pub(super) async fn runs(
     let limit = limit as usize;
     // One more than the page has room for says whether there is another page.
     let shards = (0..context.shards).map(Shard);
-    let parts = shards.map(|shard| of_shard(context, filter, shard, after.as_ref(), limit + 1));
+    let lists = lists(filter);
+    let parts = shards.flat_map(|shard| lists.iter().map(move |list| (shard, list)));
+    let parts =
+        parts.map(|(shard, list)| of_shard(context, filter, (shard, list), after.as_ref(), limit + 1));
     let mut found: Vec<Found> = try_join_all(parts).await?.concat();
     found.sort_by(|(a, _), (b, _)| a.order().cmp(&b.order()));
+    // A run that changes its status may be found in two lists.
+    found.dedup_by(|(a, _), (b, _)| a == b);
     let more = found.len() > limit;
     found.truncate(limit);
     let next = found.last().filter(|_| more).map(|(place, _)| token(place));
@@ -61,33 +66,37 @@ fn read_token(token: &PageToken) -> Result<Place, StoreError> {
             name,
         })
     };
-    read().ok_or_else(|| StoreError::Invalid {
+    let place = read().filter(|place| self::token(place) == *token);
+    place.ok_or_else(|| StoreError::Invalid {
         what: "page token",
         problem: "it was not made by this store".to_owned(),
     })
 }
 
-/// The shortest list that has all matching runs.
-fn list(filter: &RunFilter) -> List<'_> {
+/// The shortest lists that together have all matching runs.
+fn lists(filter: &RunFilter) -> Vec<List<'_>> {
     let app = filter.app.as_ref().map(tape_core::id::App::as_str);
-    match (&filter.label, app, filter.status) {
-        (Some((key, value)), ..) => List::Label(key.as_str(), value),
-        (None, Some(app), Some(status)) => List::AppStatus(app, status),
-        (None, Some(app), None) => List::App(app),
-        (None, None, Some(status)) => List::Status(status),
-        (None, None, None) => List::Tenant,
+    if let Some((key, value)) = &filter.label {
+        return vec![List::Label(key.as_str(), value)];
     }
+    if filter.statuses.is_empty() {
+        return vec![app.map_or(List::Tenant, List::App)];
+    }
+    let of = |status: &RunStatus| match app {
+        Some(app) => List::AppStatus(app, *status),
+        None => List::Status(*status),
+    };
+    filter.statuses.iter().map(of).collect()
 }
 
-/// The first runs of a shard that fit, at most `limit`.
+/// The first runs of a shard's list that fit, at most `limit`.
 async fn of_shard(
     context: &TableContext,
     filter: &RunFilter,
-    shard: Shard,
+    (shard, list): (Shard, &List<'_>),
     after: Option<&Place>,
     limit: usize,
 ) -> Result<Vec<Found>, StoreError> {
-    let list = list(filter);
     let (mut begin, end) = list.part(
         shard,
         &filter.tenant,
@@ -103,7 +112,7 @@ async fn of_shard(
             .read(range, table::any_of([hint::cells()]), page)
             .await;
         let rows = rows.map_err(|failure| failure.store_error(DOING))?;
-        let prefix = keys::before_place(&list, shard, &filter.tenant);
+        let prefix = keys::before_place(list, shard, &filter.tenant);
         found.extend(verify(context, filter, shard, prefix, &rows).await?);
         let Some(last) = rows.last().filter(|_| rows.len() == page) else {
             break;
@@ -114,7 +123,7 @@ async fn of_shard(
     Ok(found)
 }
 
-/// The runs that are in the list by their own rows, and that fit.
+/// The runs whose own rows have them at the places of these hints, and that fit.
 async fn verify(
     context: &TableContext,
     filter: &RunFilter,
@@ -136,13 +145,16 @@ async fn verify(
     for (seen, key, place, stream) in hints {
         let end = End::read(&stream, &read[&stream])?;
         let listed = stream.as_run().zip(end.listed.as_deref());
-        match listed {
-            Some((run, listed)) if keys::listings(shard, run, listed).contains(&key) => {
-                if filter.fits(run, &listed.summary) {
-                    found.push((place, (run.clone(), listed.summary.clone())));
-                }
-            }
-            _ => stale.push((seen, stream, end)),
+        // A run that has just left this list for another of those that are read may not be there yet.
+        let fits = |(run, listed): &(&RunId, &end::Listed)| {
+            Place::of(run, listed) == place && filter.fits(run, &listed.summary)
+        };
+        if let Some((run, listed)) = listed.filter(fits) {
+            found.push((place, (run.clone(), listed.summary.clone())));
+        }
+        let is_there = |(run, listed)| keys::listings(shard, run, listed).contains(&key);
+        if !listed.is_some_and(is_there) {
+            stale.push((seen, stream, end));
         }
     }
     hint::clean(context, stale).await;

@@ -177,7 +177,8 @@ impl BigtableStore {
 
 fn read_token(token: &PageToken, before: &Bytes) -> Result<Bytes, StoreError> {
     let key = hex::decode(&token.0).ok().map(Bytes::from);
-    key.filter(|key| key < before).ok_or_else(|| StoreError::Invalid {
+    let key = key.filter(|key| key < before && hex::encode(key) == token.0);
+    key.ok_or_else(|| StoreError::Invalid {
         what: "page token",
         problem: "it was not made by this store".to_owned(),
     })

@@ -6,7 +6,7 @@ use crate::contract::{Batch, Committed, JournalStore, RunFilter, Shard, Snapshot
 use crate::error::CommitError;
 use crate::memory::MemoryStore;
 use bytes::Bytes;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use tape_core::agenda::{AgendaChange, Item, Queue};
 use tape_core::id::{Epoch, Key, Seq, StreamId, Tenant, TimerName};
 use tape_core::payload::Digest;
@@ -267,10 +267,14 @@ impl History {
         let mut filters: Vec<_> = RunStatus::ALL
             .iter()
             .map(|status| RunFilter {
-                status: Some(*status),
+                statuses: BTreeSet::from([*status]),
                 ..all.clone()
             })
             .collect();
+        filters.push(RunFilter {
+            statuses: RunStatus::ALL.into_iter().step_by(2).collect(),
+            ..all.clone()
+        });
         let label = |n: u64| Some((Key::new("label").unwrap(), n.to_string()));
         filters.extend((0..3).map(|n| RunFilter {
             label: label(n),

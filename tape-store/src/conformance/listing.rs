@@ -3,7 +3,7 @@
 use super::Fixture;
 use super::pen::{Pen, all};
 use crate::contract::{Batch, JournalStore, RunFilter, Shard};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use tape_core::agenda::{AgendaChange, Item, Queue};
 use tape_core::id::{App, Key, RunId, StreamId, Tenant};
 use tape_core::status::{RunStatus, Summary};
@@ -79,7 +79,8 @@ fn filters() -> Vec<RunFilter> {
     let label = |key: &str, value: &str| Some((Key::new(key).expect("it is a name"), value.to_owned()));
     let app = |name: &str| Some(App::new(name).expect("it is a name"));
     let at = |micros| Some(Timestamp::from_micros(micros));
-    let (status, done) = (Some(RunStatus::Running), Some(RunStatus::Completed));
+    let in_any = |statuses: &[RunStatus]| statuses.iter().copied().collect::<BTreeSet<_>>();
+    let (running, done) = (in_any(&[RunStatus::Running]), in_any(&[RunStatus::Completed]));
     vec![
         all.clone(),
         RunFilter {
@@ -91,16 +92,16 @@ fn filters() -> Vec<RunFilter> {
             ..all.clone()
         },
         RunFilter {
-            status,
+            statuses: running.clone(),
             ..all.clone()
         },
         RunFilter {
-            status: done,
+            statuses: done.clone(),
             app: app("books"),
             ..all.clone()
         },
         RunFilter {
-            status: Some(RunStatus::Stuck),
+            statuses: in_any(&[RunStatus::Stuck]),
             ..all.clone()
         },
         RunFilter {
@@ -109,8 +110,23 @@ fn filters() -> Vec<RunFilter> {
         },
         RunFilter {
             label: label("color", "it's \"blue\""),
-            status,
+            statuses: running.clone(),
             app: app("books.2"),
+            ..all.clone()
+        },
+        RunFilter {
+            statuses: in_any(&[RunStatus::Running, RunStatus::Completed, RunStatus::Stuck]),
+            ..all.clone()
+        },
+        RunFilter {
+            statuses: in_any(&[RunStatus::Running, RunStatus::Completed]),
+            app: app("books"),
+            begun_before: at(1_012),
+            ..all.clone()
+        },
+        RunFilter {
+            statuses: in_any(&[RunStatus::Running, RunStatus::Stuck]),
+            label: label("color", "red"),
             ..all.clone()
         },
         RunFilter {
@@ -128,7 +144,7 @@ fn filters() -> Vec<RunFilter> {
         },
         RunFilter {
             begun_from: at(1_010),
-            status: done,
+            statuses: done,
             ..all.clone()
         },
         RunFilter {
@@ -211,13 +227,19 @@ pub(super) async fn pages_of_runs_follow_each_other(fixture: Fixture) {
             assert_eq!(listed, every, "{filter:?} by pages of {limit}");
         }
     }
-    let garbage = crate::contract::PageToken("no token".to_owned());
-    assert!(
-        store
-            .runs(&RunFilter::all(tenant("t")), Some(&garbage), 1)
-            .await
-            .is_err()
-    );
+    let page = store.runs(&RunFilter::all(tenant("t")), None, 1).await.unwrap();
+    let given = page.next.expect("there are more").0;
+    let none_of_these = [
+        "no token".to_owned(),
+        String::new(),
+        format!("+{given}"),
+        format!("0{given}"),
+    ];
+    for garbage in none_of_these {
+        let garbage = crate::contract::PageToken(garbage);
+        let refused = store.runs(&RunFilter::all(tenant("t")), Some(&garbage), 1).await;
+        assert!(refused.is_err(), "{garbage:?}");
+    }
 }
 
 /// The same names in two tenants, and names that would be equal if their parts were only concatenated.

@@ -42,7 +42,12 @@ pub(super) async fn every_stream_is_found_once(fixture: Fixture) {
     }
     assert_eq!(found.len(), names.len(), "each is found once: {found:?}");
     assert_eq!(found.into_iter().collect::<BTreeSet<_>>(), names);
-    let foreign = PageToken("not a token".to_owned());
-    let refused = store.upkeep().streams(Some(&foreign), 3).await;
-    assert!(matches!(refused, Err(StoreError::Invalid { .. })), "{refused:?}");
+    for foreign in ["not a token", "", "+1", " 1", "0x1"] {
+        let foreign = PageToken(foreign.to_owned());
+        let refused = store.upkeep().streams(Some(&foreign), 3).await;
+        assert!(
+            matches!(refused, Err(StoreError::Invalid { .. })),
+            "{foreign:?}: {refused:?}"
+        );
+    }
 }

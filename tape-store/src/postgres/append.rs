@@ -258,10 +258,6 @@ pub(super) fn bind_listed<'q>(query: Statement<'q>, rows: &[(&'q RunId, &'q Summ
     let labels = |labels: &std::collections::BTreeMap<tape_core::id::Key, String>| {
         serde_json::to_string(labels).expect("labels are text")
     };
-    let label_keys = |labels: &std::collections::BTreeMap<tape_core::id::Key, String>| {
-        let keys = labels.iter().map(|(key, value)| label_key(key.as_str(), value));
-        keys.collect::<Vec<_>>().concat()
-    };
     query
         .bind(
             rows.iter()
@@ -291,9 +287,16 @@ pub(super) fn bind_listed<'q>(query: Statement<'q>, rows: &[(&'q RunId, &'q Summ
         )
         .bind(
             rows.iter()
-                .map(|(_, summary)| label_keys(&summary.labels))
+                .map(|(_, summary)| label_keys(summary))
                 .collect::<Vec<_>>(),
         )
+}
+
+/// The keys of a run's labels, one after the other.
+pub(super) fn label_keys(summary: &Summary) -> Vec<u8> {
+    let keys = summary.labels.iter();
+    let keys = keys.map(|(key, value)| label_key(key.as_str(), value));
+    keys.collect::<Vec<_>>().concat()
 }
 
 /// The key that runs with a label are found by; values may be longer than an index takes.

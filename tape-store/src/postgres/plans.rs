@@ -97,7 +97,11 @@ fn statements(run: usize) -> Vec<(String, String)> {
     ];
     statements.extend(filters_of_each_kind().iter().map(|filter| {
         let app = filter.app.as_ref().map_or("NULL", |_| "'a'");
-        let status = filter.status.map_or("NULL", |_| "'completed'");
+        let status = match filter.statuses.len() {
+            0 => "NULL",
+            1 => "'{completed}'",
+            _ => "'{running,suspended,completed}'",
+        };
         let label = filter
             .label
             .as_ref()

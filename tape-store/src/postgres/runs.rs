@@ -8,7 +8,6 @@ use crate::error::StoreError;
 use crate::listing::{Listed, Place, Row, page};
 use sqlx::AssertSqlSafe;
 use sqlx::postgres::PgRow;
-use tape_core::status::RunStatus;
 use tape_core::time::Timestamp;
 
 pub(super) async fn runs(
@@ -21,7 +20,10 @@ pub(super) async fn runs(
     let text = select(filter);
     let query = || bind(sqlx::query(AssertSqlSafe(text.clone())), filter, from, limit);
     let rows = links.query("lists runs", query).await?;
-    let listed = rows.iter().map(listed).collect::<Result<Vec<_>, _>>()?;
+    let listed = rows
+        .iter()
+        .map(|row| listed(row, filter))
+        .collect::<Result<Vec<_>, _>>()?;
     Ok(page(listed, limit))
 }
 
@@ -43,16 +45,26 @@ pub(super) fn select(filter: &RunFilter) -> String {
     } else {
         " AND $6::text IS NULL"
     };
-    let status = if filter.status.is_some() {
-        " AND r.status = $7"
-    } else {
-        " AND $7::text IS NULL"
+    let is_merged = filter.label.is_none() && filter.statuses.len() > 1;
+    let status = match filter.statuses.len() {
+        0 => " AND $7::text[] IS NULL",
+        1 => " AND r.status = ($7::text[])[1]",
+        _ if is_merged => " AND r.status = one.status",
+        _ => " AND r.status = ANY($7::text[])",
     };
-    format!(
-        "SELECT r.begun_at, r.stream, h.name, r.status, r.changed_at, r.labels FROM {from} \
+    let list = format!(
+        "SELECT {index}.begun_at, {index}.stream, h.name, r.status, r.changed_at, r.labels FROM {from} \
          JOIN tape_head h ON h.stream = r.stream WHERE {index}.tenant = $1{app}{status}{label} \
          AND {index}.begun_at >= $2 AND {index}.begun_at <= $3 AND ({index}.begun_at, {index}.stream) < ($3, $4) \
          ORDER BY {index}.begun_at DESC, {index}.stream DESC LIMIT $5"
+    );
+    if !is_merged {
+        return list;
+    }
+    // Each status is read in the order of its index, as far as a page goes.
+    format!(
+        "SELECT l.* FROM unnest($7::text[]) AS one(status) CROSS JOIN LATERAL ({list}) l \
+         ORDER BY l.begun_at DESC, l.stream DESC LIMIT $5"
     )
 }
 
@@ -70,6 +82,11 @@ fn bind<'q>(query: Statement<'q>, filter: &RunFilter, from: Option<Place>, limit
         .label
         .as_ref()
         .map(|(key, value)| label_key(key.as_str(), value));
+    let statuses: Vec<String> = filter
+        .statuses
+        .iter()
+        .map(|status| status.as_str().to_owned())
+        .collect();
     query
         .bind(filter.tenant.to_string())
         .bind(filter.begun_from.map_or(i64::MIN, Timestamp::as_micros))
@@ -77,11 +94,11 @@ fn bind<'q>(query: Statement<'q>, filter: &RunFilter, from: Option<Place>, limit
         .bind(stream)
         .bind(i64::from(limit) + 1)
         .bind(filter.app.as_ref().map(ToString::to_string))
-        .bind(filter.status.map(RunStatus::as_str))
+        .bind((!statuses.is_empty()).then_some(statuses))
         .bind(label)
 }
 
-fn listed(row: &PgRow) -> Result<Listed, StoreError> {
+fn listed(row: &PgRow, filter: &RunFilter) -> Result<Listed, StoreError> {
     let row = Row {
         begun_at: get(row, 0)?,
         stream: get(row, 1)?,
@@ -90,5 +107,5 @@ fn listed(row: &PgRow) -> Result<Listed, StoreError> {
         changed_at: get(row, 4)?,
         labels: get(row, 5)?,
     };
-    Ok(row.listed("tape_run"))
+    Ok(row.listed("tape_run", filter))
 }

@@ -1,7 +1,7 @@
 //! Verifies and corrects what the database has beside entries.
 
 use super::PostgresStore;
-use super::append::{bind_listed, key, signed};
+use super::append::{bind_listed, key, label_keys, signed};
 use super::read::get;
 use crate::contract::{Hint, PageToken};
 use crate::error::StoreError;
@@ -11,7 +11,8 @@ use crate::upkeep::{Correction, End, Indexed, StreamPage, Upkeep};
 use async_trait::async_trait;
 use sqlx::postgres::PgRow;
 use tape_core::agenda::{Item, Queue};
-use tape_core::id::StreamId;
+use tape_core::id::{RunId, StreamId};
+use tape_core::status::Summary;
 use tape_core::time::Timestamp;
 
 const DOING: &str = "looks over its indexes";
@@ -22,7 +23,7 @@ const ARE_DUE: &str = "SELECT n.nth FROM unnest($3::smallint[], $4::bigint[], $5
          CROSS JOIN LATERAL (SELECT h.stream FROM tape_head h WHERE h.key = $1 AND h.name = $2) h \
          CROSS JOIN LATERAL (SELECT 1 FROM tape_agenda a WHERE a.queue = n.queue AND a.due = n.due AND a.stream = h.stream \
            AND a.item = n.item) a";
-const LISTED: &str = "SELECT r.begun_at, r.stream, h.name, r.status, r.changed_at, r.labels \
+const LISTED: &str = "SELECT r.begun_at, r.stream, h.name, r.status, r.changed_at, r.labels, r.tenant, r.app, r.label_keys \
          FROM tape_head h JOIN tape_run r ON r.stream = h.stream WHERE h.key = $1 AND h.name = $2";
 /// Corrects the indexes if the stream with key $1 and name $2 ends at $3 in epoch $4 with digest $5, and returns the stream then. The head
 /// is locked, as by a commit.
@@ -39,7 +40,7 @@ const CORRECT: &str = "WITH h AS MATERIALIZED ( \
          SELECT h.stream, r.* FROM unnest($12::bigint[], $13::bigint[], $14::text[], $15::text[], $16::text[], $17::text[], $18::bytea[]) \
            AS r(begun_at, changed_at, tenant, app, status, labels, label_keys), h \
          ON CONFLICT (stream) DO UPDATE SET begun_at = excluded.begun_at, changed_at = excluded.changed_at, \
-           status = excluded.status, labels = excluded.labels, label_keys = excluded.label_keys) \
+           tenant = excluded.tenant, app = excluded.app, status = excluded.status, labels = excluded.labels, label_keys = excluded.label_keys) \
      SELECT stream FROM h";
 // The version stands in the index that it is about, as an item of a queue that does not exist.
 const VERSION: &str = "SELECT coalesce(max(due), 0) FROM tape_agenda WHERE queue = 0";
@@ -96,22 +97,14 @@ impl Upkeep for PostgresStore {
             }
         }
         let query = || sqlx::query(LISTED).bind(key(&name)).bind(name.clone());
-        let listed = |row: &PgRow| {
-            Ok::<_, StoreError>(Row {
-                begun_at: get(row, 0)?,
-                stream: get(row, 1)?,
-                name: get(row, 2)?,
-                status: get(row, 3)?,
-                changed_at: get(row, 4)?,
-                labels: get(row, 5)?,
-            })
-        };
         let rows = self.reads.query(DOING, query).await?;
-        let row = rows.first().map(listed).transpose()?;
-        let summary = row.and_then(|row| row.summary().ok());
-        // The database keeps the index of names.
-        let named = true;
-        Ok(Indexed { due, summary, named })
+        let summary = rows.first().map(|row| listed(stream, row)).transpose()?;
+        Ok(Indexed {
+            due,
+            summary: summary.flatten(),
+            // The database keeps the index of names.
+            named: true,
+        })
     }
 
     async fn reindex(
@@ -154,4 +147,24 @@ impl Upkeep for PostgresStore {
         let set = || sqlx::query(SET_VERSION).bind(i64::from(version));
         self.commits.query(DOING, set).await.map(drop)
     }
+}
+
+/// What a run's row shows, if its columns are those that lists should find it by.
+fn listed(stream: &StreamId, row: &PgRow) -> Result<Option<Summary>, StoreError> {
+    let (tenant, app): (String, String) = (get(row, 6)?, get(row, 7)?);
+    let keys: Vec<u8> = get(row, 8)?;
+    let row = Row {
+        begun_at: get(row, 0)?,
+        stream: get(row, 1)?,
+        name: get(row, 2)?,
+        status: get(row, 3)?,
+        changed_at: get(row, 4)?,
+        labels: get(row, 5)?,
+    };
+    let is_of = |run: &RunId| (run.tenant.as_str(), run.app.as_str()) == (tenant.as_str(), app.as_str());
+    let is_its_own = stream.as_run().is_some_and(is_of);
+    Ok(row
+        .summary()
+        .ok()
+        .filter(|summary| is_its_own && label_keys(summary) == keys))
 }

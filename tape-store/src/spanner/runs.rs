@@ -1,4 +1,5 @@
-//! Lists of runs. Each filter reads one index. Filters without a label read it from the newest end, as far as the page goes.
+//! Lists of runs. Each filter reads one index. Filters without a label, and with one status or none, read it from the newest end, as far as
+//! the page goes.
 
 use super::append::label_key;
 use super::link::{Link, Question};
@@ -32,7 +33,8 @@ impl Place {
     }
 
     fn read(token: &PageToken) -> Result<Self, StoreError> {
-        Self::parse(&token.0).ok_or_else(|| StoreError::Invalid {
+        let place = Self::parse(&token.0).filter(|place| place.token() == *token);
+        place.ok_or_else(|| StoreError::Invalid {
             what: "page token",
             problem: "it was not made by this store".to_owned(),
         })
@@ -62,6 +64,7 @@ pub(super) async fn runs(
     // One row more than asked for says whether there is a next page.
     let query = query.add_typed_param("limit", i64::from(limit) + 1, types::int64());
     let query = bind_place(bind_filter(query, filter), from);
+    let listed = |row: &Row| listed(row, filter);
     let listed = link
         .ask("lists runs", Question::Query(query.build()), listed)
         .await?;
@@ -85,23 +88,28 @@ fn select(filter: &RunFilter, from: bool) -> String {
             "tape_stream@{{FORCE_INDEX={name},spanner_emulator.disable_query_null_filtered_index_check=true}} r"
         )
     };
-    let source = match (&filter.label, &filter.app, filter.status) {
+    let source = match (&filter.label, &filter.app, filter.statuses.is_empty()) {
         (Some(_), _, _) => {
             "tape_label@{FORCE_INDEX=tape_label_run} l JOIN tape_stream r ON r.id = l.id".to_owned()
         }
-        (None, None, None) => index("tape_run_tenant"),
-        (None, Some(_), None) => index("tape_run_app"),
-        (None, None, Some(_)) => index("tape_run_status"),
-        (None, Some(_), Some(_)) => index("tape_run_app_status"),
+        (None, None, true) => index("tape_run_tenant"),
+        (None, Some(_), true) => index("tape_run_app"),
+        (None, None, false) => index("tape_run_status"),
+        (None, Some(_), false) => index("tape_run_app_status"),
     };
     let mut conditions = vec![if filter.label.is_some() {
         "l.tenant = @tenant AND l.label = @label"
     } else {
         "r.tenant = @tenant AND r.begun_at IS NOT NULL"
     }];
+    let names: Vec<String> = (0..filter.statuses.len())
+        .map(|nth| format!("@status{nth}"))
+        .collect();
+    let several = format!("r.status IN ({})", names.join(", "));
     let wanted = [
         (filter.app.is_some(), "r.app = @app"),
-        (filter.status.is_some(), "r.status = @status"),
+        (filter.statuses.len() == 1, "r.status = @status0"),
+        (filter.statuses.len() > 1, several.as_str()),
         (filter.begun_from.is_some(), "r.begun_at >= @begun_from"),
         (filter.begun_before.is_some(), "r.begun_at < @begun_before"),
         (
@@ -130,8 +138,12 @@ fn bind_filter(query: StatementBuilder, filter: &RunFilter) -> StatementBuilder 
     if let Some(app) = &filter.app {
         query = query.add_typed_param("app", app.to_string(), types::string());
     }
-    if let Some(status) = filter.status {
-        query = query.add_typed_param("status", status.as_str().to_owned(), types::string());
+    for (nth, status) in filter.statuses.iter().enumerate() {
+        query = query.add_typed_param(
+            format!("status{nth}"),
+            status.as_str().to_owned(),
+            types::string(),
+        );
     }
     if let Some(time) = filter.begun_from {
         query = query.add_typed_param("begun_from", time.as_micros(), types::int64());
@@ -151,7 +163,7 @@ fn bind_place(query: StatementBuilder, from: Option<Place>) -> StatementBuilder 
 }
 
 /// An unreadable row has only its place.
-fn listed(row: &Row) -> Result<(Place, Option<(RunId, Summary)>), StoreError> {
+fn listed(row: &Row, filter: &RunFilter) -> Result<(Place, Option<(RunId, Summary)>), StoreError> {
     let place = Place {
         begun_at: get(row, 0)?,
         made: get(row, 1)?,
@@ -166,6 +178,6 @@ fn listed(row: &Row) -> Result<(Place, Option<(RunId, Summary)>), StoreError> {
         changed_at: get(row, 5)?,
         labels: get(row, 6)?,
     };
-    let (_, run) = stored.listed("tape_stream");
+    let (_, run) = stored.listed("tape_stream", filter);
     Ok((place, run))
 }

@@ -26,8 +26,12 @@ const NO_QUEUE: i64 = 0;
 impl Upkeep for SpannerStore {
     async fn streams(&self, from: Option<&PageToken>, limit: u32) -> Result<StreamPage, StoreError> {
         let limit = page(limit);
-        let after = from.map_or(Ok(Vec::new()), |token| hex::decode(&token.0));
-        let after = after.map_err(|_| StoreError::Invalid {
+        let read = |token: &PageToken| {
+            let id = hex::decode(&token.0).ok();
+            id.filter(|id| !id.is_empty() && hex::encode(id) == token.0)
+        };
+        let after = from.map_or(Some(Vec::new()), read);
+        let after = after.ok_or_else(|| StoreError::Invalid {
             what: "page token",
             problem: "it was not made by this store".to_owned(),
         })?;

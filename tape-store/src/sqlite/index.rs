@@ -9,7 +9,7 @@ use crate::upkeep::Correction;
 use sqlx::Executor as _;
 use sqlx::sqlite::SqliteConnection;
 use tape_core::agenda::AgendaChange;
-use tape_core::id::{Seq, StreamId};
+use tape_core::id::{RunId, Seq, StreamId};
 use tape_core::status::Summary;
 use tape_core::time::Timestamp;
 
@@ -46,6 +46,15 @@ pub(super) const RELIST: &str = concat!(
     " AS stream, j.value->>5 AS begun_at, j.value->>7 AS labels FROM json_each(?) j) l \
      WHERE run.stream = l.stream AND (run.begun_at, run.labels) <> (l.begun_at, l.labels)"
 );
+
+/// The rows by which its labels find the run with number ?1.
+pub(super) const UNLABEL: &str = "DELETE FROM label WHERE (tenant, key, value, begun_at, stream) IN ( \
+       SELECT r.tenant, j.key, j.value, r.begun_at, r.stream FROM run r, json_each(iif(json_valid(r.labels), r.labels, '{}')) j \
+         WHERE r.stream = ?1)";
+/// Those that it should have, by its tenant ?2, its time ?3 and its labels ?4.
+pub(super) const UNLABEL_RIGHT: &str = "DELETE FROM label WHERE (tenant, key, value, begun_at, stream) IN ( \
+       SELECT ?2, j.key, j.value, ?3, ?1 FROM json_each(?4) j)";
+const UNLIST: &str = "DELETE FROM run WHERE stream = ?";
 
 /// Changes of due work and lists.
 #[derive(Default)]
@@ -146,6 +155,9 @@ pub(super) async fn correct(
     stream: &StreamId,
     correction: &Correction,
 ) -> Result<(), sqlx::Error> {
+    if let (Some(run), Some(summary)) = (stream.as_run(), &correction.summary) {
+        unlist(connection, number, run, summary).await?;
+    }
     let mut changes = Changes::default();
     changes.add(
         (Some(number), stream),
@@ -154,6 +166,25 @@ pub(super) async fn correct(
     );
     let query = changes.bind(sqlx::query(sqlx::AssertSqlSafe(Changes::text())));
     connection.execute(query).await.map(drop)
+}
+
+/// Takes a run out of all lists, so that it is listed anew: a change of its row leaves some columns as they are, which may be wrong.
+async fn unlist(
+    connection: &mut SqliteConnection,
+    number: i64,
+    run: &RunId,
+    summary: &Summary,
+) -> Result<(), sqlx::Error> {
+    let unlabel = sqlx::query(UNLABEL).bind(number);
+    unlabel.execute(&mut *connection).await?;
+    let unlabel = sqlx::query(UNLABEL_RIGHT)
+        .bind(number)
+        .bind(run.tenant.to_string())
+        .bind(summary.begun_at.as_micros())
+        .bind(json(&summary.labels));
+    unlabel.execute(&mut *connection).await?;
+    let unlist = sqlx::query(UNLIST).bind(number);
+    unlist.execute(connection).await.map(drop)
 }
 
 /// Makes the changes of the snapshots of streams, which are there.

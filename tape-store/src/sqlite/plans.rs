@@ -1,6 +1,6 @@
 //! Every query is a search in an index that has its order, so it costs what it returns, whatever the history.
 
-use super::{SqliteStore, connect, due, index, named, read, retention, runs, settings::Settings};
+use super::{SqliteStore, connect, due, index, named, read, retention, runs, settings::Settings, upkeep};
 use crate::contract::RunFilter;
 use crate::listing::{Place, filters_of_each_kind};
 use sqlx::sqlite::SqliteConnection;
@@ -42,6 +42,9 @@ async fn queries_are_searches() {
         (named::NAMED, &[]),
         (index::GONE, &["j VIRTUAL"]),
         (index::RELIST, &["j VIRTUAL"]),
+        (index::UNLABEL, &["j VIRTUAL"]),
+        (index::UNLABEL_RIGHT, &["j VIRTUAL"]),
+        (upkeep::LISTED, &["j VIRTUAL"]),
         (retention::ERASED, &["walk"]),
         (retention::ENTRIES, &["walk"]),
     ] {

@@ -14,14 +14,18 @@ use crate::upkeep::{Correction, End, Indexed, StreamPage, Upkeep};
 use async_trait::async_trait;
 use sqlx::Executor as _;
 use sqlx::sqlite::{SqliteConnection, SqlitePool, SqliteRow};
-use tape_core::id::StreamId;
+use tape_core::id::{RunId, StreamId};
+use tape_core::status::Summary;
 
 const DOING: &str = "looks over its indexes";
 
 const STREAMS: &str = "SELECT s.id, s.name FROM stream s JOIN head h ON h.stream = s.id WHERE s.id > ? AND h.seq > 0 \
          ORDER BY s.id LIMIT ?";
 const IS_DUE: &str = "SELECT 1 FROM agenda a JOIN stream s ON s.id = a.stream WHERE a.queue = ? AND a.due = ? AND s.name = ? AND a.item = ?";
-const LISTED: &str = "SELECT r.begun_at, r.stream, s.name, r.status, r.changed_at, r.labels \
+/// The row of a run, and how many rows there are by which its labels find it.
+pub(super) const LISTED: &str = "SELECT r.begun_at, r.stream, s.name, r.status, r.changed_at, r.labels, r.tenant, r.app, \
+           (SELECT count(*) FROM json_each(iif(json_valid(r.labels), r.labels, '{}')) j CROSS JOIN label k \
+              ON k.tenant = r.tenant AND k.key = j.key AND k.value = j.value AND k.begun_at = r.begun_at AND k.stream = r.stream) \
          FROM stream s JOIN run r ON r.stream = s.id WHERE s.name = ?";
 const AT_END: &str = "SELECT s.id FROM stream s JOIN head h ON h.stream = s.id JOIN entry e ON e.pos = h.pos \
          WHERE s.name = ? AND h.seq = ? AND h.epoch = ? AND e.digest = ?";
@@ -88,21 +92,35 @@ async fn indexed(readers: &SqlitePool, stream: &StreamId, hints: &[Hint]) -> Res
         due.push(!rows.is_empty());
     }
     let rows = sqlx::query(LISTED).bind(name).fetch_all(readers).await;
-    let listed = |row: &SqliteRow| {
-        Ok::<_, StoreError>(Row {
-            begun_at: get(row, 0)?,
-            stream: get(row, 1)?,
-            name: get(row, 2)?,
-            status: get(row, 3)?,
-            changed_at: get(row, 4)?,
-            labels: get(row, 5)?,
-        })
+    let rows = rows.map_err(failed)?;
+    let summary = rows.first().map(|row| listed(stream, row)).transpose()?;
+    Ok(Indexed {
+        due,
+        summary: summary.flatten(),
+        // The list of names is the index of the streams themselves.
+        named: true,
+    })
+}
+
+/// What a run's row shows, if each list has it that should.
+fn listed(stream: &StreamId, row: &SqliteRow) -> Result<Option<Summary>, StoreError> {
+    let (tenant, app): (String, String) = (get(row, 6)?, get(row, 7)?);
+    let found_by: i64 = get(row, 8)?;
+    let row = Row {
+        begun_at: get(row, 0)?,
+        stream: get(row, 1)?,
+        name: get(row, 2)?,
+        status: get(row, 3)?,
+        changed_at: get(row, 4)?,
+        labels: get(row, 5)?,
     };
-    let row = rows.map_err(failed)?.first().map(listed).transpose()?;
-    let summary = row.and_then(|row| row.summary().ok());
-    // The list of names is the index of the streams themselves.
-    let named = true;
-    Ok(Indexed { due, summary, named })
+    let is_of = |run: &RunId| (run.tenant.as_str(), run.app.as_str()) == (tenant.as_str(), app.as_str());
+    let is_found = |summary: &Summary| usize::try_from(found_by) == Ok(summary.labels.len());
+    let is_its_own = stream.as_run().is_some_and(is_of);
+    Ok(row
+        .summary()
+        .ok()
+        .filter(|summary| is_its_own && is_found(summary)))
 }
 
 impl Writer {

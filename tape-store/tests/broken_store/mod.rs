@@ -428,7 +428,7 @@ impl Layer for BrokenStore {
     ) -> Result<RunPage, StoreError> {
         let mut filter = filter.clone();
         if self.is(Defect::IgnoresStatus) {
-            filter.status = None;
+            filter.statuses.clear();
         }
         let mut page = self.inner.runs(&filter, from, limit).await?;
         match self.defect {

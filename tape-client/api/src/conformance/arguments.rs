@@ -17,8 +17,13 @@ use tape_core::state::Delta;
 /// Sizes for which a whole list is returned where it has no more than the largest page.
 const LARGE: [u32; 2] = [4_097, u32::MAX];
 /// What no list gives out as a token.
-const GARBLED: [&str; 7] = [
+const GARBLED: [&str; 12] = [
     "-1",
+    "+1",
+    "+1.1",
+    "01.1",
+    "1.01",
+    "completed:",
     "garbled",
     "[]",
     "[{}]",

@@ -10,7 +10,7 @@ use tape_core::time::Timestamp;
 /// The tenant, the app, the statuses, the label and the times are searched for in indexes. The prefix and the driver are compared with each
 /// run found there, of which a page looks at a bounded number. So a page may be short or empty and still have a next one.
 ///
-/// A run that changes its status while a page is read may be missed where several statuses are asked for.
+/// On Bigtable, a run that changes its status while a page is read may be missed where several statuses are asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RunQuery {
     /// Only runs of this tenant.

@@ -35,9 +35,9 @@ impl DueFilter {
 pub struct QueueSummary {
     /// The queue.
     pub queue: Queue,
-    /// How many pieces of work are due, of those that were looked at. It counts hints, so work that was just done may be among it.
+    /// How many pieces of work are due, as far as they were counted. It counts hints, so work that was just done may be among it.
     pub due: u64,
-    /// Whether more may be due: only those that are due longest were looked at.
+    /// Whether more may be due: only those that are due longest were counted, or many pieces of other tenants were looked at.
     pub more: bool,
     /// Since when the oldest of them is due; none where none is due.
     pub oldest_due: Option<Timestamp>,

@@ -6667,7 +6667,7 @@ pub mod stream_service_client {
                 .insert(GrpcMethod::new("tape.v1.StreamService", "EraseEntries"));
             self.inner.unary(req, path, codec).await
         }
-        /// The streams of a tenant or of all, of all kinds, in the order of their full names, a page at a time. A reader that pages from each
+        /// The streams of a tenant or of all, of all kinds, in an order of the store's own, a page at a time. A reader that pages from each
         /// token sees every stream present throughout exactly once.
         pub async fn list_streams(
             &mut self,
@@ -6795,7 +6795,7 @@ pub mod stream_service_server {
             tonic::Response<super::EraseEntriesResponse>,
             tonic::Status,
         >;
-        /// The streams of a tenant or of all, of all kinds, in the order of their full names, a page at a time. A reader that pages from each
+        /// The streams of a tenant or of all, of all kinds, in an order of the store's own, a page at a time. A reader that pages from each
         /// token sees every stream present throughout exactly once.
         async fn list_streams(
             &self,
@@ -8074,7 +8074,7 @@ pub mod list_queues_response {
         /// How many pieces are due now, as far as they were counted.
         #[prost(uint64, tag = "2")]
         pub due: u64,
-        /// Whether there are more than were counted.
+        /// Whether there are more than were counted, or may be.
         #[prost(bool, tag = "3")]
         pub more: bool,
         /// Since when the longest due piece is due; absent where none is due.

@@ -5,7 +5,7 @@ use crate::EngineError;
 use crate::{Engine, IndexFinding, IndexProblem};
 use async_trait::async_trait;
 use bytes::Bytes;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use tape_core::agenda::{self, AgendaChange, Item, Queue};
 use tape_core::codec::StoredEntry;
@@ -107,7 +107,7 @@ async fn due(store: &dyn JournalStore, queue: Queue) -> Vec<Hint> {
 
 async fn listed(store: &dyn JournalStore, status: RunStatus) -> usize {
     let filter = RunFilter {
-        status: Some(status),
+        statuses: BTreeSet::from([status]),
         ..RunFilter::all(run("x").tenant)
     };
     store

@@ -4,6 +4,7 @@ use super::engines::{begin, decision, drive, effect, spec, text};
 use super::run_queries::{TENANTS, by_hand, suspend, tenant};
 use crate::Engine;
 use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
 use tape_api::JournalError;
 use tape_api::query::{DueFilter, GateQuery, OpenGate, QueueSummary};
 use tape_core::agenda::{AgendaChange, Item, Queue};
@@ -13,11 +14,12 @@ use tape_core::entry::EntryBody;
 use tape_core::id::{
     App, BusinessKey, ConnectorName, Epoch, GateName, RunId, Seq, SignalId, StreamId, TimerName,
 };
-use tape_core::limits::HINTS_COUNTED_MAX;
+use tape_core::limits::{HINTS_COUNTED_MAX, PAGE_ENTRIES_MAX};
 use tape_core::time::{Deadline, Timestamp};
 use tape_store::conformance::Fixture;
 use tape_store::conformance::pen::{Pen, all};
-use tape_store::contract::Batch;
+use tape_store::contract::{Batch, Hint, PageToken, Shard};
+use tape_store::error::StoreError;
 
 fn run(tenant: &str, app: &str, invocation: &str) -> RunId {
     RunId::new(tenant, app, "ann", "s/1", invocation).unwrap()
@@ -234,25 +236,94 @@ pub(super) async fn due_work_is_found_by_tenant_and_app(fixture: Fixture) {
     }
 }
 
+fn timer_due(n: u32) -> Option<Timestamp> {
+    Some(Timestamp::from_micros(i64::from(n)))
+}
+
+/// Writes a stream with these timers, each due at the microsecond of its number.
+async fn set_timers(fixture: &Fixture, stream: &StreamId, timers: RangeInclusive<u32>) {
+    let change = |n: u32| AgendaChange {
+        queue: Queue::Timers,
+        item: Item::Timer(TimerName::new(format!("t{n}")).unwrap()),
+        was: None,
+        due: timer_due(n),
+    };
+    let mut pen = Pen::on(stream.clone());
+    let batch = Batch {
+        agenda: timers.map(change).collect(),
+        ..pen.batch(&["timers"])
+    };
+    pen.put(fixture.store.as_ref(), batch).await;
+}
+
+/// The hints and the tokens of all pages of the timers of a tenant.
+async fn timers_of(engine: &Engine, name: &str, limit: u32) -> (Vec<Hint>, Vec<PageToken>) {
+    let filter = DueFilter {
+        tenant: Some(tenant(name)),
+        app: None,
+    };
+    let (mut hints, mut tokens): (Vec<Hint>, Vec<PageToken>) = (Vec::new(), Vec::new());
+    loop {
+        let page = engine
+            .due_page_of(Queue::Timers, &filter, Timestamp::MAX, tokens.last(), limit)
+            .await
+            .unwrap();
+        hints.extend(page.hints);
+        match page.next {
+            Some(next) => tokens.push(next),
+            None => return (hints, tokens),
+        }
+    }
+}
+
+pub(super) async fn tokens_of_due_work_name_nothing_of_others(fixture: Fixture) {
+    let (engine, _) = by_hand(&fixture);
+    let streams = ["secret", "acme"].map(|name| StreamId::Run(run(name, "app", "i")));
+    // The other tenant has more due work than a page looks at, before, at and after the times of the tenant's.
+    set_timers(&fixture, &streams[0], 1..=PAGE_ENTRIES_MAX + 10).await;
+    let own = PAGE_ENTRIES_MAX - 3..=PAGE_ENTRIES_MAX + 4;
+    set_timers(&fixture, &streams[1], own.clone()).await;
+    for limit in [1, 3, 100] {
+        let (hints, tokens) = timers_of(&engine, "acme", limit).await;
+        let due = hints.iter().map(|hint| Some(hint.due));
+        assert!(due.eq(own.clone().map(timer_due)), "each once: {hints:?}");
+        assert!(!tokens.is_empty());
+        assert!(
+            tokens.iter().all(|token| !token.0.contains("secret")),
+            "{tokens:?}"
+        );
+        let mut others = vec![(Queue::Outbox, "acme"), (Queue::Timers, "nobody")];
+        others.push((Queue::Timers, "secret"));
+        for (queue, name) in others {
+            let filter = DueFilter {
+                tenant: Some(tenant(name)),
+                app: None,
+            };
+            let found = engine
+                .due_page_of(queue, &filter, Timestamp::MAX, tokens.first(), limit)
+                .await;
+            assert!(matches!(found, Err(StoreError::Invalid { .. })), "{found:?}");
+        }
+    }
+    let (hints, tokens) = timers_of(&engine, "nobody", 1).await;
+    assert_eq!(hints, []);
+    assert!(
+        tokens.iter().all(|token| !token.0.contains("secret")),
+        "{tokens:?}"
+    );
+}
+
 pub(super) async fn queues_are_summed_up(fixture: Fixture) {
     let (engine, clock) = by_hand(&fixture);
     let first_lease_ends = engine.now().await.unwrap().plus_millis(1_000);
     let runs = abandoned(&engine, |ms| clock.advance_ms(ms)).await;
-    // Far more timers of one tenant than are counted.
+    // More timers of one tenant than are counted: they are due longer than any other's.
     let busy = StreamId::Run(run("busy", "app", "i"));
-    let timer = |n: u32| Item::Timer(TimerName::new(format!("t{n}")).unwrap());
-    let change = |n: u32| AgendaChange {
-        queue: Queue::Timers,
-        item: timer(n),
-        was: None,
-        due: Some(Timestamp::from_micros(i64::from(n))),
-    };
-    let mut pen = Pen::on(busy);
-    let batch = Batch {
-        agenda: (1..=HINTS_COUNTED_MAX + 1).map(change).collect(),
-        ..pen.batch(&["timers"])
-    };
-    pen.put(fixture.store.as_ref(), batch).await;
+    set_timers(&fixture, &busy, 1..=HINTS_COUNTED_MAX + 1).await;
+    let other = StreamId::Run(run("acme", "app", "timers"));
+    set_timers(&fixture, &other, HINTS_COUNTED_MAX + 2..=HINTS_COUNTED_MAX + 4).await;
+    let shards = fixture.store.capabilities().shards;
+    let shard = |stream: &StreamId| Shard::of(stream, shards);
     for (name, many) in [
         (None, runs.len()),
         (Some("acme"), 6),
@@ -268,10 +339,11 @@ pub(super) async fn queues_are_summed_up(fixture: Fixture) {
         for summary in queues {
             let is_all = name.is_none();
             let counted = u64::from(HINTS_COUNTED_MAX);
+            let other_shard = if shard(&busy) == shard(&other) { 0 } else { 3 };
             let expected = match summary.queue {
                 Queue::Recovery => (many as u64, false, summary.oldest_due.filter(|_| many > 0)),
-                Queue::Timers if is_all => (counted, true, Some(Timestamp::from_micros(1))),
-                Queue::Timers => (0, true, None),
+                Queue::Timers if is_all => (counted + other_shard, true, timer_due(1)),
+                Queue::Timers if name == Some("acme") => (3, false, timer_due(HINTS_COUNTED_MAX + 2)),
                 _ => (0, false, None),
             };
             let QueueSummary {

@@ -45,6 +45,7 @@ impl std::str::FromStr for EventsFrom {
                 counts_to: Seq(counts_to.parse().ok()?),
             })
         });
+        let read = read.filter(|read| read.to_string() == text);
         read.ok_or_else(|| StoreError::Invalid {
             what: "page token",
             problem: "it was not made by a page of a session".to_owned(),

@@ -29,7 +29,7 @@ impl Engine {
     ///
     /// A page reads the states of at most [`STATES_PER_PAGE_MAX`] runs, and the entry that opened each gate. So it may be short, or empty,
     /// and not be the last. All pages together cost the states of the tenant's runs that have not ended, whatever ended. A run that changes
-    /// its status while a page is read may be missed.
+    /// its status while a page is read may be missed where the store is Bigtable.
     ///
     /// # Errors
     /// [`JournalError::Invalid`] where the token is not of this list. A run that is damaged is in the page as such.
@@ -42,9 +42,9 @@ impl Engine {
         let scan = Scan {
             filter: RunFilter {
                 app: query.app.clone(),
+                statuses: BTreeSet::from(STATUSES),
                 ..RunFilter::all(query.tenant.clone())
             },
-            statuses: BTreeSet::from(STATUSES),
             limit: GATES.of(limit) as usize,
             at_once: AT_ONCE,
             looked_at_max: STATES_PER_PAGE_MAX,

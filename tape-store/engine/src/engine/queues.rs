@@ -1,12 +1,13 @@
 //! How much work is due, by which an operator sees whether the reactors keep up.
 
+use super::agenda::Start;
 use super::{Engine, Parts};
 use crate::journal::failure::of_store;
 use tape_api::JournalError;
 use tape_api::query::{DueFilter, QueueSummary};
 use tape_core::agenda::Queue;
 use tape_core::id::Tenant;
-use tape_core::limits::HINTS_COUNTED_MAX;
+use tape_core::limits::{HINTS_COUNTED_MAX, HINTS_LOOKED_AT_MAX};
 use tape_core::time::Timestamp;
 use tape_store::contract::Shard;
 use tape_store::error::StoreError;
@@ -14,9 +15,9 @@ use tape_store::error::StoreError;
 impl Engine {
     /// How much work of each queue is due, of all tenants or of one.
     ///
-    /// Looks at the [`HINTS_COUNTED_MAX`] pieces of each queue and shard that are due longest, of all tenants. So where other tenants have
-    /// as much due work, the count of one tenant is too small, and [`QueueSummary::more`] says so. Work is counted by its hints: some of it
-    /// may just have been done.
+    /// Counts the [`HINTS_COUNTED_MAX`] pieces of each queue and shard that are due longest, of those that are asked for. To find those of
+    /// one tenant, it looks at [`HINTS_LOOKED_AT_MAX`] pieces of all tenants. Where either bound ends the count, [`QueueSummary::more`] says
+    /// so. Work is counted by its hints: some of it may just have been done.
     ///
     /// # Errors
     /// [`JournalError::Unavailable`] where the store cannot be read now.
@@ -49,16 +50,17 @@ impl Parts {
             oldest_due: None,
         };
         for shard in (0..self.store.capabilities().shards).map(Shard) {
-            let hints = self
-                .store
-                .due(queue, shard, until, None, HINTS_COUNTED_MAX)
+            // One more than is counted says whether there are more.
+            let bounds = (HINTS_COUNTED_MAX + 1, HINTS_LOOKED_AT_MAX);
+            let found = self
+                .due_of((queue, shard), until, filter, Start::BEGINNING, bounds)
                 .await?;
-            summary.more |= hints.len() >= HINTS_COUNTED_MAX as usize;
-            for hint in hints.iter().filter(|hint| filter.fits(&hint.stream)) {
-                summary.due += 1;
-                let oldest = summary.oldest_due.map_or(hint.due, |oldest| oldest.min(hint.due));
-                summary.oldest_due = Some(oldest);
-            }
+            let counted = found.hints.len().min(HINTS_COUNTED_MAX as usize);
+            summary.due += counted as u64;
+            summary.more |= found.next.is_some() || counted < found.hints.len();
+            // They are in the order of their times.
+            let oldest = found.hints.first().map(|hint| hint.due);
+            summary.oldest_due = [summary.oldest_due, oldest].into_iter().flatten().min();
         }
         Ok(summary)
     }

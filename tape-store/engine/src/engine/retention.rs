@@ -8,6 +8,7 @@
 
 use super::Parts;
 use crate::stream_service::{EngineError, damaged};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use tape_core::codec::decode;
 use tape_core::command::{Command, ExternalCommand, RunCommand};
@@ -71,7 +72,7 @@ impl Parts {
     ) -> Result<RetiredPage, EngineError> {
         let place = Place::read(from)?;
         let filter = RunFilter {
-            status: Some(place.status),
+            statuses: BTreeSet::from([place.status]),
             // What ended before a time began before it.
             begun_before: Some(retirement.ended_before),
             ..RunFilter::all(retirement.tenant.clone())
@@ -226,7 +227,9 @@ impl Place {
         let read = token.0.split_once(':').and_then(|(word, rest)| {
             let status = Self::ended().find(|status| status.as_str() == word)?;
             let token = (!rest.is_empty()).then(|| PageToken(rest.to_owned()));
-            Some(Self { status, token })
+            // The first page has no token.
+            let is_first = token.is_none() && status == RunStatus::Completed;
+            (!is_first).then_some(Self { status, token })
         });
         read.ok_or_else(|| StoreError::Invalid {
             what: "page token",

@@ -40,7 +40,6 @@ impl Engine {
         };
         let scan = Scan {
             filter: filter(query),
-            statuses: query.statuses.clone(),
             limit: limit as usize,
             at_once,
             looked_at_max: looked_at_max(query),
@@ -62,7 +61,6 @@ impl Engine {
     pub async fn count_runs(&self, query: &RunQuery, from: Option<&str>) -> Result<RunCounts, JournalError> {
         let scan = Scan {
             filter: filter(query),
-            statuses: query.statuses.clone(),
             limit: usize::MAX,
             at_once: AT_ONCE_MAX,
             looked_at_max: looked_at_max(query),
@@ -92,13 +90,13 @@ impl Engine {
     }
 }
 
-/// The part of a query that stores search for in an index, beside the statuses.
+/// The part of a query that stores search for in an index.
 fn filter(query: &RunQuery) -> RunFilter {
     let app = query.app.as_ref();
     RunFilter {
         tenant: query.tenant.clone(),
         app: app.or_else(|| query.prefix.as_ref()?.app()).cloned(),
-        status: None,
+        statuses: query.statuses.clone(),
         label: query.label.clone(),
         begun_from: query.begun_from,
         begun_before: query.begun_before,

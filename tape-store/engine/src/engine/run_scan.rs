@@ -3,9 +3,8 @@
 use super::Parts;
 use crate::stream_service::EngineError;
 use futures::future::BoxFuture;
-use std::collections::BTreeSet;
 use tape_core::id::RunId;
-use tape_core::status::{RunStatus, Summary};
+use tape_core::status::Summary;
 use tape_store::contract::{PageToken, RunFilter};
 
 /// A run as lists show it.
@@ -15,8 +14,6 @@ pub(super) type Listed = (RunId, Summary);
 pub(super) struct Scan {
     /// The runs that an index finds.
     pub(super) filter: RunFilter,
-    /// The statuses that they are in; any where there are none.
-    pub(super) statuses: BTreeSet<RunStatus>,
     /// Most things that are returned, unless a single run has more.
     pub(super) limit: usize,
     /// How many runs are looked at together.
@@ -54,7 +51,7 @@ impl Parts {
             let mut rows = scan.at_once.clamp(1, left);
             let (page, looked) = loop {
                 let from = scanned.next.as_ref();
-                let page = self.runs_in(&scan.filter, &scan.statuses, from, rows).await?;
+                let page = self.store.runs(&scan.filter, from, rows).await?;
                 let looked = look(page.runs.clone()).await?;
                 let room = scan.limit.saturating_sub(scanned.found.len());
                 match leading(&looked, room, scanned.found.is_empty()) {

@@ -8,6 +8,7 @@ use super::{Engine, Parts};
 use crate::stream_service::EngineError;
 use std::sync::Arc;
 use std::time::Duration;
+use tape_api::query::DueFilter;
 use tape_core::agenda::{self, Agenda, AgendaChange, Item, Queue};
 use tape_core::causes::Causes;
 use tape_core::decider::Decider;
@@ -150,7 +151,8 @@ impl Place {
         let (phase, rest) = token.0.split_once(' ').ok_or_else(invalid)?;
         let from = (!rest.is_empty()).then(|| PageToken(rest.to_owned()));
         if phase == "streams" {
-            return Ok(Self::Streams(from));
+            // The first page has no token.
+            return from.map(|from| Self::Streams(Some(from))).ok_or_else(invalid);
         }
         let queue = Queue::ALL.into_iter().find(|queue| queue.as_str() == phase);
         Ok(Self::Hints(queue.ok_or_else(invalid)?, from))
@@ -323,7 +325,8 @@ impl Parts {
         limit: u32,
         correct: bool,
     ) -> Result<Option<PageToken>, EngineError> {
-        let due = self.due_page(queue, Timestamp::MAX, from, limit).await?;
+        let all = DueFilter::default();
+        let due = self.due_page(queue, &all, Timestamp::MAX, from, limit).await?;
         for hint in due.hints {
             page.looked_at += 1;
             let stream = hint.stream.clone();

@@ -8,7 +8,7 @@ use crate::bigtable::table::{self, Change, Table};
 use crate::bigtable::tail::{PARTS, Part};
 use crate::bigtable::{BigtableStore, keys};
 use crate::contract::{Batch, Cursor, JournalStore, RunFilter, Shard};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use tape_core::agenda::{AgendaChange, Item, Queue};
 use tape_core::id::{Seq, Tenant};
@@ -165,7 +165,7 @@ async fn look(table: &Arc<dyn Table>) -> (Counts, (usize, usize)) {
             due += hints.unwrap().len();
         }
         let running = RunFilter {
-            status: Some(RunStatus::Running),
+            statuses: BTreeSet::from([RunStatus::Running]),
             ..RunFilter::all(Tenant::new("t").unwrap())
         };
         let listed = reader.runs(&running, None, 10).await.unwrap().runs.len();

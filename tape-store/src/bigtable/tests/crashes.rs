@@ -261,7 +261,7 @@ fn filters() -> Vec<RunFilter> {
     ];
     for status in [RunStatus::Running, RunStatus::Completed] {
         let by_status = RunFilter {
-            status: Some(status),
+            statuses: BTreeSet::from([status]),
             ..every.clone()
         };
         filters.push(RunFilter {

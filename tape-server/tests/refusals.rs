@@ -146,7 +146,11 @@ async fn a_refusal_names_the_path_of_the_field_in_the_request() {
         entries: None,
     };
     for (method, bytes, path) in [
-        ("RunService/GetBusinessKey", key.encode_to_vec(), "business_key.key"),
+        (
+            "RunService/GetBusinessKey",
+            key.encode_to_vec(),
+            "business_key.key",
+        ),
         ("RunService/DriveOnce", without_run.encode_to_vec(), "command.run"),
         ("RunService/DriveOnce", Vec::new(), "command"),
         ("ServerService/Negotiate", first.encode_to_vec(), "contract.first"),

@@ -8,7 +8,9 @@ pub(super) fn next_page(from: Option<&str>, token: String) -> Result<Option<Stri
         return Ok(None);
     }
     if from == Some(token.as_str()) {
-        return Err(JournalError::damaged("the server names a page as the next one after itself"));
+        return Err(JournalError::damaged(
+            "the server names a page as the next one after itself",
+        ));
     }
     Ok(Some(token))
 }
@@ -20,7 +22,10 @@ mod tests {
     #[test]
     fn a_page_does_not_follow_itself() {
         assert_eq!(next_page(None, String::new()).unwrap(), None);
-        assert_eq!(next_page(Some("1"), "2".to_owned()).unwrap().as_deref(), Some("2"));
+        assert_eq!(
+            next_page(Some("1"), "2".to_owned()).unwrap().as_deref(),
+            Some("2")
+        );
         assert!(next_page(Some("1"), "1".to_owned()).is_err());
     }
 }

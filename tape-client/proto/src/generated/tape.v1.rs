@@ -3,8 +3,8 @@
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RequestContext {
     /// The request id: 16 bytes of a UUID of version 7, or its text. A repeated call returns its first outcome, or is refused because its
-    /// outcome is forgotten (`REQUEST_TOO_OLD`); it is never executed a second time. The same id with another command is refused
-    /// (`REQUEST_REUSED`).
+    /// outcome is forgotten (`REQUEST_TOO_OLD`); it is never executed a second time. The same id with another command, or with another
+    /// principal, is refused (`REQUEST_REUSED`).
     #[prost(bytes = "bytes", tag = "1")]
     pub request_id: ::prost::bytes::Bytes,
     /// The principal that asks, if the caller knows it. A server that authenticates its callers records the authenticated one instead;
@@ -551,8 +551,9 @@ pub enum Reason {
     /// RESOURCE_EXHAUSTED: the reader of a stream took nothing for too long, and the messages that waited for it were dropped; it can
     /// resume where it was -> resume
     SlowReader = 68,
-    /// FAILED_PRECONDITION: client and server have no version in common -> what (contract or entries), client, server (who they are),
-    /// client_versions, server_versions (such as "1-2"), upgrade (client or server)
+    /// FAILED_PRECONDITION: client and server have no version of the contract in common, or the server may give out entries that the client
+    /// does not read -> what (contract or entries), client, server (who they are), client_versions, server_versions, upgrade (client or
+    /// server).
     VersionMismatch = 69,
     /// UNIMPLEMENTED: this server does not know the method -> method
     UnknownMethod = 70,
@@ -1474,7 +1475,8 @@ pub mod run_outcome {
     /// One of them.
     #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
     pub enum How {
-        /// Successfully; the journal's last entry has the output.
+        /// Successfully; the run's `run.completed` entry has the output, or its `run.retired` where it is retired. Entries of an erasure may
+        /// follow it.
         #[prost(message, tag = "1")]
         Completed(Completed),
         /// In failure.
@@ -1488,7 +1490,8 @@ pub mod run_outcome {
 /// One command on a `Drive` stream.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct DriveRequest {
-    /// Names the answer; chosen by the client, unique among the commands it waits for.
+    /// Names the answer; chosen by the client, from 1, unique among the commands it waits for. A message that cannot be read at all is answered
+    /// as call 0.
     #[prost(uint64, tag = "1")]
     pub call: u64,
     /// The run.
@@ -3043,7 +3046,8 @@ pub mod get_run_response {
         /// The last entry that changed its state, except claims to observe it.
         #[prost(uint64, tag = "14")]
         pub changed_seq: u64,
-        /// Whether a worker may claim it, by the journal's time now: it is not settled, and no other worker has it.
+        /// Whether it is not settled and no other worker has it, by the journal's time now. A claim may be refused all the same, as that of one
+        /// that is stuck.
         #[prost(bool, tag = "15")]
         pub claimable: bool,
     }
@@ -3071,7 +3075,7 @@ pub mod get_run_response {
         /// The last entry that changed its state.
         #[prost(uint64, tag = "11")]
         pub changed_seq: u64,
-        /// Whether no other worker has it, by the journal's time now.
+        /// Whether no other worker has it, by the journal's time now. A claim may be refused all the same, as that of one that is stuck.
         #[prost(bool, tag = "12")]
         pub claimable: bool,
         /// Its status.
@@ -5126,8 +5130,9 @@ pub mod server_service_client {
             self.inner = self.inner.max_encoding_message_size(limit);
             self
         }
-        /// Says which versions of the contract and of entries the server knows. A client calls it first on each connection. Where client and
-        /// server have no version in common, it is refused (`VERSION_MISMATCH`), and the refusal says which of the two to upgrade.
+        /// Says which versions of the contract and of entries the server knows. A client calls it first on each connection. A client is
+        /// refused (`VERSION_MISMATCH`) where the two have no version of the contract in common, or the server may give out entries that the client
+        /// does not read; the refusal says which of the two to upgrade.
         pub async fn negotiate(
             &mut self,
             request: impl tonic::IntoRequest<super::NegotiateRequest>,
@@ -5189,8 +5194,9 @@ pub mod server_service_server {
     /// Generated trait containing gRPC methods that should be implemented for use with ServerServiceServer.
     #[async_trait]
     pub trait ServerService: std::marker::Send + std::marker::Sync + 'static {
-        /// Says which versions of the contract and of entries the server knows. A client calls it first on each connection. Where client and
-        /// server have no version in common, it is refused (`VERSION_MISMATCH`), and the refusal says which of the two to upgrade.
+        /// Says which versions of the contract and of entries the server knows. A client calls it first on each connection. A client is
+        /// refused (`VERSION_MISMATCH`) where the two have no version of the contract in common, or the server may give out entries that the client
+        /// does not read; the refusal says which of the two to upgrade.
         async fn negotiate(
             &self,
             request: tonic::Request<super::NegotiateRequest>,
@@ -5564,7 +5570,7 @@ pub struct ListSessionsRequest {
 /// A page of sessions. A page may be short, or have none, and not be the last.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ListSessionsResponse {
-    /// The sessions, in the order of the full names of their streams.
+    /// The sessions, in the order of their names (app, user, session) with escapes, by bytes.
     #[prost(message, repeated, tag = "1")]
     pub sessions: ::prost::alloc::vec::Vec<list_sessions_response::SessionSummary>,
     /// Sessions that cannot be read. A person must look at them.
@@ -5825,7 +5831,7 @@ pub mod session_service_client {
                 .insert(GrpcMethod::new("tape.v1.SessionService", "ReadSession"));
             self.inner.server_streaming(req, path, codec).await
         }
-        /// Sessions of a tenant, in the order of their names, a page at a time.
+        /// Sessions of a tenant, in the order of their names with escapes, a page at a time.
         pub async fn list_sessions(
             &mut self,
             request: impl tonic::IntoRequest<super::ListSessionsRequest>,
@@ -5954,7 +5960,7 @@ pub mod session_service_server {
             tonic::Response<Self::ReadSessionStream>,
             tonic::Status,
         >;
-        /// Sessions of a tenant, in the order of their names, a page at a time.
+        /// Sessions of a tenant, in the order of their names with escapes, a page at a time.
         async fn list_sessions(
             &self,
             request: tonic::Request<super::ListSessionsRequest>,
@@ -7199,7 +7205,8 @@ pub struct PutValueRequest {
     /// The new value.
     #[prost(message, optional, tag = "3")]
     pub value: ::core::option::Option<Payload>,
-    /// The version that it must have now, zero for "never set"; another version is refused (`VERSION_CONFLICT`). Without it, no check.
+    /// The version that it must have now, as `GetValue` gives it: zero if it was never set, and that of its deletion if it is deleted. Another
+    /// version is refused (`VERSION_CONFLICT`). Without it, no check.
     #[prost(uint64, optional, tag = "4")]
     pub expected_version: ::core::option::Option<u64>,
 }
@@ -7219,7 +7226,7 @@ pub struct DeleteValueRequest {
     /// Names the request, and says who asks.
     #[prost(message, optional, tag = "2")]
     pub context: ::core::option::Option<RequestContext>,
-    /// The version it must have now; without it, any.
+    /// The version that it must have now, as `GetValue` gives it; another is refused (`VERSION_CONFLICT`). Without it, no check.
     #[prost(uint64, optional, tag = "3")]
     pub expected_version: ::core::option::Option<u64>,
 }
@@ -7243,7 +7250,7 @@ pub struct GetValueResponse {
     /// Its version; zero if it was never set.
     #[prost(uint64, tag = "1")]
     pub version: u64,
-    /// The value; none if it was never set or is deleted.
+    /// The value; none if it was never set, is deleted, or its bytes are erased.
     #[prost(message, optional, tag = "2")]
     pub value: ::core::option::Option<Payload>,
 }
@@ -7266,7 +7273,7 @@ pub struct ListValuesRequest {
 /// A page of values. A page may be short, or have none, and not be the last.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ListValuesResponse {
-    /// The values, in the order of the full names of their streams.
+    /// The values, in the order of their names with escapes, by bytes.
     #[prost(message, repeated, tag = "1")]
     pub values: ::prost::alloc::vec::Vec<list_values_response::ValueSummary>,
     /// Values that cannot be read. A person must look at them.
@@ -7491,7 +7498,7 @@ pub mod value_service_client {
                 .insert(GrpcMethod::new("tape.v1.ValueService", "GetValue"));
             self.inner.unary(req, path, codec).await
         }
-        /// The values of a tenant, in the order of their names, without their contents, a page at a time.
+        /// The values of a tenant, in the order of their names with escapes, without their contents, a page at a time.
         pub async fn list_values(
             &mut self,
             request: impl tonic::IntoRequest<super::ListValuesRequest>,
@@ -7580,7 +7587,7 @@ pub mod value_service_server {
             tonic::Response<super::GetValueResponse>,
             tonic::Status,
         >;
-        /// The values of a tenant, in the order of their names, without their contents, a page at a time.
+        /// The values of a tenant, in the order of their names with escapes, without their contents, a page at a time.
         async fn list_values(
             &self,
             request: tonic::Request<super::ListValuesRequest>,
@@ -8268,7 +8275,7 @@ pub struct RecordObservationRequest {
     /// The outcome.
     #[prost(enumeration = "Outcome", tag = "6")]
     pub outcome: i32,
-    /// The upstream's answer.
+    /// The upstream's answer. Where it gave none, a payload without data, such as one of "application/json".
     #[prost(message, optional, tag = "7")]
     pub result: ::core::option::Option<Payload>,
     /// How to undo the act, if the answer says so; without it, the undo that the effect began with holds.

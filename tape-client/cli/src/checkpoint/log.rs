@@ -207,7 +207,7 @@ mod tests {
             ),
             (
                 line("acme/value/new", 0, "a"),
-                "line 4: acme/value/new is at entry 0",
+                "line 4: a head is of an entry from 1 to",
             ),
             (
                 line("other/value/rate", 9, "d"),

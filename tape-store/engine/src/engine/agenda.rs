@@ -173,13 +173,13 @@ impl Parts {
             hints.extend(found.hints);
         }
         let (tenant, app) = (filter.tenant.clone(), filter.app.clone());
-        let next = (!places.is_empty()).then(|| Token {
+        let token = Token {
             queue,
             tenant,
             app,
             places,
-        });
-        let next = next.as_ref().map(write);
+        };
+        let next = (!token.places.is_empty()).then(|| write(&token));
         Ok(DuePage { hints, next })
     }
 

@@ -84,7 +84,7 @@ async fn every_call_refuses_bad_input_and_writes_nothing() {
         ..drive(request(&there, begin(&there, 1, false)))
     });
     let bad = v1::DriveOnceRequest { command };
-    assert_eq!(field(runs.drive_once(bad).await), "run.tenant");
+    assert_eq!(field(runs.drive_once(bad).await), "command.run.tenant");
     assert_eq!(field(runs.read_run(v1::ReadRunRequest::default()).await), "run");
     assert_eq!(
         field(

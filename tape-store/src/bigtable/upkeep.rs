@@ -15,6 +15,7 @@ use crate::upkeep::{self, Correction, Indexed, StreamPage, Upkeep};
 use async_trait::async_trait;
 use bytes::Bytes;
 use std::collections::HashSet;
+use std::ops::Range;
 use std::sync::Arc;
 use tape_core::id::StreamId;
 
@@ -28,7 +29,7 @@ impl Upkeep for BigtableStore {
         let (first, before) = keys::all_streams();
         let begin = match from {
             None => first,
-            Some(token) => keys::right_after(&read_token(token, &before)?),
+            Some(token) => keys::right_after(&read_token(token, &(first..before.clone()))?),
         };
         let limit = (page(limit) as usize).min(ROWS_MAX);
         let range = Rows::Range(begin, before);
@@ -175,9 +176,9 @@ impl BigtableStore {
     }
 }
 
-fn read_token(token: &PageToken, before: &Bytes) -> Result<Bytes, StoreError> {
+fn read_token(token: &PageToken, streams: &Range<Bytes>) -> Result<Bytes, StoreError> {
     let key = hex::decode(&token.0).ok().map(Bytes::from);
-    let key = key.filter(|key| key < before && hex::encode(key) == token.0);
+    let key = key.filter(|key| streams.contains(key) && hex::encode(key) == token.0);
     key.ok_or_else(|| StoreError::Invalid {
         what: "page token",
         problem: "it was not made by this store".to_owned(),

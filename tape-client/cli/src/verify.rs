@@ -2,18 +2,18 @@
 
 mod audit;
 mod checkpoint;
+mod count;
 mod file;
 mod heads;
 
 use crate::name::{RunPath, misused, of_tenant, path, tenant};
-use crate::text::{counted, quoted};
-use crate::{Context, Failure, Printer};
+use crate::{Context, Failure};
 pub(crate) use audit::{Damage, Sink, damage};
 use audit::{Finding, audit};
 use clap::Args;
+pub(crate) use count::Count;
 use futures::StreamExt as _;
 pub(crate) use heads::Heads;
-use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -21,14 +21,10 @@ use tape_cli::stream::{Known, Sound};
 use tape_client::core::id::{Seq, StreamId, Tenant};
 use tape_client::core::payload::Digest;
 use tape_client::core::reply::{Missing, Rejection};
-use tape_client::core::verify::SnapshotFinding;
 use tape_client::{Error, RunId, RunQuery, Tail};
 
 /// Most runs of a page.
 const PAGE: u32 = 500;
-/// The exit code where nothing is broken, but something is not proved: a published head is among dropped entries, bytes are missing from
-/// entries of a build that recorded no erasures, a newer build wrote what cannot be read, or no entry names a snapshot.
-const NOT_PROVED: u8 = 3;
 
 /// Verifies the chains of streams and their snapshots, and prints their heads for publishing.
 ///
@@ -89,24 +85,6 @@ pub(crate) struct Verify {
 
 /// The last entry that the feed has of each stream.
 type Ends = BTreeMap<StreamId, Known>;
-
-/// What was found so far.
-#[derive(Default)]
-pub(crate) struct Count {
-    runs: u64,
-    /// Published heads that were compared, and those of other streams than the one that is named.
-    heads: u64,
-    left_out: u64,
-    streams: u64,
-    entries: u64,
-    erased: u64,
-    dropped: u64,
-    snapshots: u64,
-    uncovered: u64,
-    unproved: u64,
-    doubted: u64,
-    broken: u64,
-}
 
 impl Verify {
     /// Verifies all streams of a tenant where one is named, else what [`Verify::one`] is told.
@@ -411,179 +389,6 @@ fn is_listed(finding: Finding, listed: bool) -> Finding {
         (_, 0) if !listed => Err("it is not in the list of runs".to_owned().into()),
         _ => finding,
     }
-}
-
-impl Count {
-    /// Counts a stream and prints the result for it.
-    fn add(&mut self, print: &mut Printer<'_>, stream: &StreamId, finding: Finding) -> Result<(), Failure> {
-        let (what, name) = match stream.as_run() {
-            Some(run) => ("run", path(run)),
-            None => ("stream", stream.to_string()),
-        };
-        *(if what == "run" {
-            &mut self.runs
-        } else {
-            &mut self.streams
-        }) += 1;
-        let mut sound = match finding {
-            Ok(sound) => sound,
-            Err(broken) => return self.broken(print, (what, &name), "", &broken.what),
-        };
-        for doubt in &mut sound.doubts {
-            *doubt = quoted(doubt);
-        }
-        let verified = &sound.verified;
-        let (seq, digest) = verified.head;
-        self.entries += seq.0 - verified.dropped;
-        self.erased += verified.erased;
-        self.dropped += verified.dropped;
-        self.snapshots += u64::from(verified.snapshot == SnapshotFinding::Verified);
-        self.uncovered += verified.uncovered.len() as u64;
-        self.unproved += verified.unproved.len() as u64;
-        self.doubted += u64::from(!sound.doubts.is_empty());
-        let word = if sound.is_proved() { "ok      " } else { "PARTLY  " };
-        let text = format!("{word}{name}  {}head {seq}:{digest}", remarks(&sound));
-        print.say(&line(what, &name, &sound), &text)
-    }
-
-    /// Counts and prints what is broken.
-    fn broken(
-        &mut self,
-        print: &mut Printer<'_>,
-        (what, name): (&'static str, &str),
-        of: &str,
-        broken: &str,
-    ) -> Result<(), Failure> {
-        self.broken += 1;
-        // Of what is damaged, a name may have any length.
-        let (name, broken) = (quoted(name), quoted(broken));
-        let text = format!("BROKEN  {of}{name}  {broken}");
-        print.say(&json!({what: name, "ok": false, "broken": broken}), &text)
-    }
-
-    /// Counts and prints what was not read of a file.
-    fn unread(&mut self, print: &mut Printer<'_>, file: &str, unread: &str) -> Result<(), Failure> {
-        self.doubted += 1;
-        let text = format!("PARTLY  {file}  not proved: {unread}");
-        print.say(&json!({"file": file, "ok": true, "doubts": [unread]}), &text)
-    }
-
-    /// What is broken so far.
-    pub(crate) const fn broken_so_far(&self) -> u64 {
-        self.broken
-    }
-
-    /// Says what was found, and by which code the command ends.
-    pub(crate) fn end(&self, print: &mut Printer<'_>) -> Result<ExitCode, Failure> {
-        self.say(print)?;
-        Ok(match self {
-            Self { broken: 1.., .. } => ExitCode::FAILURE,
-            Self { uncovered: 1.., .. } | Self { unproved: 1.., .. } | Self { doubted: 1.., .. } => {
-                ExitCode::from(NOT_PROVED)
-            }
-            _ => ExitCode::SUCCESS,
-        })
-    }
-
-    fn say(&self, print: &mut Printer<'_>) -> Result<(), Failure> {
-        let Self {
-            runs,
-            heads,
-            left_out,
-            streams,
-            entries,
-            erased,
-            dropped,
-            snapshots,
-            uncovered,
-            unproved,
-            doubted,
-            broken,
-        } = *self;
-        let line = json!({
-            "runs": runs, "streams": streams, "entries": entries, "erased": erased, "dropped": dropped,
-            "snapshots": snapshots, "uncovered": uncovered, "unproved": unproved, "doubted": doubted, "broken": broken,
-            "heads": heads, "heads_left_out": left_out,
-        });
-        let runs = counted(runs, "run", "runs");
-        let others = some(streams, |n| {
-            format!("{}, ", counted(n, "other stream", "other streams"))
-        });
-        let entries = counted(entries, "entry", "entries");
-        let snapshots = some(snapshots, |n| {
-            format!("{} verified, ", counted(n, "snapshot", "snapshots"))
-        });
-        let heads = some(heads, |n| {
-            format!("{} compared, ", counted(n, "published head", "published heads"))
-        });
-        let left_out = some(left_out, |n| format!("{n} of other streams not compared, "));
-        let dropped = some(dropped, |n| {
-            format!("{} dropped, ", counted(n, "entry", "entries"))
-        });
-        let uncovered = some(uncovered, |n| {
-            format!(
-                "{} not covered, ",
-                counted(n, "published head", "published heads")
-            )
-        });
-        let erased = payloads_erased(erased);
-        let unproved = some(unproved, |n| {
-            format!("not proved of {}, ", counted(n, "entry", "entries"))
-        });
-        let doubted = some(doubted, |n| {
-            format!("{} not proved, ", counted(n, "stream", "streams"))
-        });
-        let text = format!(
-            "{runs}, {others}{entries} verified, {snapshots}{heads}{left_out}{dropped}{uncovered}{erased}, {unproved}{doubted}{broken} broken"
-        );
-        print.say(&line, &text)
-    }
-}
-
-fn line(what: &str, name: &str, Sound { verified, doubts }: &Sound) -> Value {
-    let (seq, digest) = verified.head;
-    let snapshot = match verified.snapshot {
-        SnapshotFinding::None => "none",
-        SnapshotFinding::Verified => "verified",
-        SnapshotFinding::Unchecked => "unchecked",
-        SnapshotFinding::Unnamed => "unnamed",
-    };
-    json!({
-        what: name, "ok": true, "head": format!("{seq}:{digest}"), "erased": verified.erased,
-        "dropped": verified.dropped, "snapshot": snapshot,
-        "uncovered": verified.uncovered.iter().map(|head| head.0).collect::<Vec<_>>(),
-        "unproved": verified.unproved.iter().map(|entry| entry.0).collect::<Vec<_>>(), "doubts": doubts,
-    })
-}
-
-/// Remarks on an intact stream.
-fn remarks(Sound { verified, doubts }: &Sound) -> String {
-    let retired = some(verified.dropped, |n| {
-        format!("retired, {} dropped  ", counted(n, "entry", "entries"))
-    });
-    let heads = verified.uncovered.iter();
-    let uncovered: String = heads
-        .map(|head| format!("not covered: what the published head at entry {head} covered was dropped  "))
-        .collect();
-    let gone = some(verified.erased, |n| format!("{}  ", payloads_erased(n)));
-    let unproved = verified.unproved.first().map_or_else(String::new, |first| {
-        let entries = counted(verified.unproved.len() as u64, "entry", "entries");
-        format!("not proved: nothing says who erased {entries} of an earlier build, from entry {first} on  ")
-    });
-    let doubts: String = doubts
-        .iter()
-        .map(|doubt| format!("not proved: {doubt}  "))
-        .collect();
-    format!("{retired}{uncovered}{gone}{unproved}{doubts}")
-}
-
-/// The text, if `n` is not zero.
-fn some(n: u64, text: impl FnOnce(u64) -> String) -> String {
-    if n == 0 { String::new() } else { text(n) }
-}
-
-fn payloads_erased(n: u64) -> String {
-    format!("{} erased", counted(n, "payload", "payloads"))
 }
 
 #[cfg(test)]

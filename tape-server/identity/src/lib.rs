@@ -1,0 +1,1 @@
+//! Verifies the identity tokens that a caller shows.

@@ -1,0 +1,1 @@
+//! Relays: what sends the feed of the Tape journal to other systems.

@@ -26,6 +26,7 @@ pub mod limits;
 mod number;
 pub mod outage;
 pub mod payload;
+pub mod relay;
 pub mod replay;
 mod replies;
 pub mod reply;

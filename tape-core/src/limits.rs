@@ -118,3 +118,11 @@ pub const RUNS_LOOKED_AT_MAX: u32 = 4_096;
 pub const HINTS_COUNTED_MAX: u32 = 1_024;
 /// Most hints of each shard, of all tenants, that a summary of a queue looks at to find those of one.
 pub const HINTS_LOOKED_AT_MAX: u32 = 65_536;
+/// Longest lease of a relay on a part of the feed, in milliseconds.
+pub const RELAY_LEASE_MS_MAX: u64 = LEASE_MS_MAX;
+/// Most shards whose places one part of a relay keeps.
+pub const RELAY_SHARDS_MAX: usize = 1_024;
+/// Longest cursor of a shard, in bytes. The cursors of the stores have under 100.
+pub const CURSOR_BYTES_MAX: usize = 512;
+/// Most bytes of its own that a relay keeps beside its cursors.
+pub const RELAY_STATE_BYTES_MAX: usize = 16 * 1024;

@@ -156,6 +156,8 @@ names! {
     Principal = "principal", NAME_BYTES_MAX;
     /// An event of a session.
     EventId = "event id", NAME_BYTES_MAX;
+    /// A relay, which sends the feed to another system.
+    RelayName = "relay", NAME_BYTES_MAX;
     /// The key of a label or of a piece of state.
     Key = "key", NAME_BYTES_MAX;
 }

@@ -19,6 +19,7 @@
 
 mod agenda;
 mod commits;
+mod cursors;
 mod durability;
 mod feed;
 mod histories;
@@ -195,6 +196,11 @@ macro_rules! __conformance_list {
             retention::what_became_of_dropped_batches_is_unknown if always;
             retention::the_feed_has_what_is_kept_while_entries_are_dropped if always;
             upkeep::every_stream_is_found_once if always;
+            cursors::a_record_changes_under_its_version_only if always;
+            cursors::racing_changes_of_a_record_have_one_winner if always;
+            cursors::records_are_listed_by_their_names if always;
+            cursors::changes_that_no_store_takes_are_refused if always;
+            cursors::records_are_there_after_reopening if where_durable;
             durability::what_is_acknowledged_is_there_after_reopening if where_durable;
         }
     };

@@ -8,6 +8,7 @@ mod snapshot;
 pub use snapshot::{Snapshot, SnapshotChange};
 
 use crate::announce::Announcements;
+use crate::cursors::CursorStore;
 use crate::error::{CommitError, StoreError};
 use crate::upkeep::{End, Upkeep};
 use async_trait::async_trait;
@@ -193,6 +194,9 @@ pub trait JournalStore: Send + Sync + 'static {
 
     /// The part of the store that compares its indexes with its streams.
     fn upkeep(&self) -> &dyn Upkeep;
+
+    /// The part of the store that keeps where readers of the feed are.
+    fn cursors(&self) -> &dyn CursorStore;
 
     /// What this backend is and can do.
     fn capabilities(&self) -> Capabilities;

@@ -17,6 +17,7 @@ use crate::contract::{
     Batch, Capabilities, CommitOutcome, Committed, Cursor, Head, Hint, JournalStore, NamePage, PageToken,
     RunFilter, RunPage, Shard, StoreTime, TailPage,
 };
+use crate::cursors::CursorStore;
 use crate::error::{CommitError, StoreError};
 use crate::upkeep::Upkeep;
 use async_trait::async_trait;
@@ -156,6 +157,11 @@ pub trait Layer: Send + Sync + 'static {
         self.inner().upkeep()
     }
 
+    /// As [`JournalStore::cursors`].
+    fn cursors(&self) -> &dyn CursorStore {
+        self.inner().cursors()
+    }
+
     /// As [`JournalStore::announcements`]. Announcements wake readers in this process, no call waits for them, and they cannot fail. So the
     /// layers here pass them on unchanged.
     fn announcements(&self) -> Option<Announcements> {
@@ -253,6 +259,10 @@ impl<L: Layer> JournalStore for L {
 
     fn upkeep(&self) -> &dyn Upkeep {
         Layer::upkeep(self)
+    }
+
+    fn cursors(&self) -> &dyn CursorStore {
+        Layer::cursors(self)
     }
 
     fn announcements(&self) -> Option<Announcements> {

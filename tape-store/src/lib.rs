@@ -12,6 +12,7 @@ pub mod clock;
 #[cfg(feature = "testing")]
 pub mod conformance;
 pub mod contract;
+pub mod cursors;
 pub mod error;
 #[cfg(any(
     feature = "sqlite",

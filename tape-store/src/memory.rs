@@ -5,6 +5,7 @@ use crate::contract::{
     Batch, Capabilities, CommitOutcome, Committed, Cursor, FeedEntry, Head, Hint, JournalStore, NamePage,
     PageToken, RunFilter, RunPage, Shard, Snapshot, SnapshotChange, StoreTime, TailPage,
 };
+use crate::cursors::{CursorStore, Record, Swap};
 use crate::error::{CommitError, StoreError};
 use crate::listing::Place;
 use crate::named::{self, Bounds};
@@ -47,6 +48,7 @@ struct State {
     /// Sessions and values.
     names: BTreeSet<String>,
     index_version: u32,
+    records: BTreeMap<String, Record>,
 }
 
 impl State {
@@ -368,6 +370,10 @@ impl JournalStore for MemoryStore {
         self
     }
 
+    fn cursors(&self) -> &dyn CursorStore {
+        self
+    }
+
     fn capabilities(&self) -> Capabilities {
         Capabilities {
             name: "memory",
@@ -453,6 +459,43 @@ impl Upkeep for MemoryStore {
         let mut state = self.lock();
         state.index_version = version.max(state.index_version);
         Ok(())
+    }
+}
+
+#[async_trait]
+impl CursorStore for MemoryStore {
+    async fn record(&self, name: &str) -> Result<Option<Record>, StoreError> {
+        Ok(self.lock().records.get(name).cloned())
+    }
+
+    async fn swap_record(&self, name: &str, swap: &Swap) -> Result<bool, StoreError> {
+        swap.check(name)?;
+        let records = &mut self.lock().records;
+        if records.get(name).map(|record| record.version) != swap.expected() {
+            return Ok(false);
+        }
+        match swap.next() {
+            Some(next) => drop(records.insert(name.to_owned(), next.clone())),
+            None => drop(records.remove(name)),
+        }
+        Ok(true)
+    }
+
+    async fn records(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<(String, Record)>, StoreError> {
+        let from = match after {
+            Some(after) if after >= prefix => Bound::Excluded(after),
+            _ => Bound::Included(prefix),
+        };
+        let state = self.lock();
+        let records = state.records.range::<str, _>((from, Bound::Unbounded));
+        let records = records.take_while(|(name, _)| name.starts_with(prefix));
+        let record = |(name, record): (&String, &Record)| (name.clone(), record.clone());
+        Ok(records.take(page(limit)).map(record).collect())
     }
 }
 

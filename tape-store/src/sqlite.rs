@@ -16,6 +16,7 @@
 mod append;
 mod clock;
 mod connect;
+mod cursors;
 mod due;
 mod erasure;
 mod error;
@@ -42,6 +43,7 @@ use crate::contract::{
     Batch, Capabilities, CommitOutcome, Committed, Cursor, Head, Hint, JournalStore, NamePage, PageToken,
     RunFilter, RunPage, Shard, StoreTime, TailPage,
 };
+use crate::cursors::CursorStore;
 use crate::error::{CommitError, StoreError};
 use crate::group::{check_shard, page};
 use crate::upkeep::Upkeep;
@@ -321,6 +323,10 @@ impl JournalStore for SqliteStore {
     }
 
     fn upkeep(&self) -> &dyn Upkeep {
+        self
+    }
+
+    fn cursors(&self) -> &dyn CursorStore {
         self
     }
 

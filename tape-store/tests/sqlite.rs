@@ -198,7 +198,7 @@ async fn an_erased_payload_is_told_from_a_lost_one() {
     // The file in the form of the first version of the schema.
     execute(
         &path,
-        "DROP TABLE erased; DROP TABLE kept; DROP TABLE clock; PRAGMA user_version = 1",
+        "DROP TABLE erased; DROP TABLE kept; DROP TABLE clock; DROP TABLE record; PRAGMA user_version = 1",
     )
     .await;
     let store = SqliteStore::open(&path).await.unwrap();

@@ -5,6 +5,7 @@ use crate::contract::{
     Batch, BatchId, CommitOutcome, Committed, Cursor, Head, Hint, JournalStore, NamePage, PageToken,
     RunFilter, RunPage, Shard, TailPage,
 };
+use crate::cursors::{CursorStore, Record, Swap};
 use crate::error::{CommitError, StoreError};
 use crate::upkeep::{Correction, End, Indexed, StreamPage, Upkeep};
 use async_trait::async_trait;
@@ -48,6 +49,12 @@ pub enum Point {
     Reclaim,
     /// A method of [`Upkeep`] is called.
     Upkeep,
+    /// `record` or `records` is called.
+    Record,
+    /// `swap_record` is called.
+    BeforeSwap,
+    /// The record is swapped, and the answer has not reached the caller.
+    AfterSwap,
 }
 
 /// What goes wrong.
@@ -279,6 +286,10 @@ impl Layer for FaultyStore {
     fn upkeep(&self) -> &dyn Upkeep {
         self
     }
+
+    fn cursors(&self) -> &dyn CursorStore {
+        self
+    }
 }
 
 #[async_trait]
@@ -311,5 +322,30 @@ impl Upkeep for FaultyStore {
     async fn set_index_version(&self, version: u32) -> Result<(), StoreError> {
         self.reach(Point::Upkeep).await?;
         self.inner.upkeep().set_index_version(version).await
+    }
+}
+
+#[async_trait]
+impl CursorStore for FaultyStore {
+    async fn record(&self, name: &str) -> Result<Option<Record>, StoreError> {
+        self.reach(Point::Record).await?;
+        self.inner.cursors().record(name).await
+    }
+
+    async fn swap_record(&self, name: &str, swap: &Swap) -> Result<bool, StoreError> {
+        self.reach(Point::BeforeSwap).await?;
+        let swapped = self.inner.cursors().swap_record(name, swap).await?;
+        self.reach(Point::AfterSwap).await?;
+        Ok(swapped)
+    }
+
+    async fn records(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<(String, Record)>, StoreError> {
+        self.reach(Point::Record).await?;
+        self.inner.cursors().records(prefix, after, limit).await
     }
 }

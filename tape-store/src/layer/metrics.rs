@@ -5,6 +5,7 @@ use crate::contract::{
     Batch, CommitOutcome, Committed, Cursor, Head, Hint, JournalStore, NamePage, PageToken, RunFilter,
     RunPage, Shard, TailPage,
 };
+use crate::cursors::{CursorStore, Record, Swap};
 use crate::error::{CommitError, StoreError};
 use crate::upkeep::{Correction, End, Indexed, StreamPage, Upkeep};
 use async_trait::async_trait;
@@ -92,6 +93,10 @@ counts! {
     upkeeps,
     /// Corrections of indexes that were made.
     reindexed,
+    /// Calls of `record` and `records`.
+    records,
+    /// Calls of `swap_record`.
+    swaps,
     /// Calls other than commits that ended in an error.
     errors,
 }
@@ -265,6 +270,10 @@ impl Layer for MeteredStore {
     fn upkeep(&self) -> &dyn Upkeep {
         self
     }
+
+    fn cursors(&self) -> &dyn CursorStore {
+        self
+    }
 }
 
 #[async_trait]
@@ -299,5 +308,28 @@ impl Upkeep for MeteredStore {
     async fn set_index_version(&self, version: u32) -> Result<(), StoreError> {
         add(&self.counters.upkeeps, 1);
         self.note(self.inner.upkeep().set_index_version(version).await)
+    }
+}
+
+#[async_trait]
+impl CursorStore for MeteredStore {
+    async fn record(&self, name: &str) -> Result<Option<Record>, StoreError> {
+        add(&self.counters.records, 1);
+        self.note(self.inner.cursors().record(name).await)
+    }
+
+    async fn swap_record(&self, name: &str, swap: &Swap) -> Result<bool, StoreError> {
+        add(&self.counters.swaps, 1);
+        self.note(self.inner.cursors().swap_record(name, swap).await)
+    }
+
+    async fn records(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<(String, Record)>, StoreError> {
+        add(&self.counters.records, 1);
+        self.note(self.inner.cursors().records(prefix, after, limit).await)
     }
 }

@@ -5,6 +5,7 @@ use crate::contract::{
     Batch, CommitOutcome, Committed, Cursor, Head, Hint, JournalStore, NamePage, PageToken, RunFilter,
     RunPage, Shard, TailPage,
 };
+use crate::cursors::{CursorStore, Record, Swap};
 use crate::error::{CommitError, StoreError};
 use crate::upkeep::{Correction, End, Indexed, StreamPage, Upkeep};
 use async_trait::async_trait;
@@ -160,6 +161,10 @@ impl Layer for RetryingStore {
     fn upkeep(&self) -> &dyn Upkeep {
         self
     }
+
+    fn cursors(&self) -> &dyn CursorStore {
+        self
+    }
 }
 
 /// All of these calls may be repeated: a correction that is made twice changes nothing more, and a version never goes back.
@@ -188,5 +193,26 @@ impl Upkeep for RetryingStore {
 
     async fn set_index_version(&self, version: u32) -> Result<(), StoreError> {
         again!(self, self.inner.upkeep().set_index_version(version))
+    }
+}
+
+/// A swap is not repeated: one whose answer was lost may have been made, and the caller that reads the record can tell.
+#[async_trait]
+impl CursorStore for RetryingStore {
+    async fn record(&self, name: &str) -> Result<Option<Record>, StoreError> {
+        again!(self, self.inner.cursors().record(name))
+    }
+
+    async fn swap_record(&self, name: &str, swap: &Swap) -> Result<bool, StoreError> {
+        self.inner.cursors().swap_record(name, swap).await
+    }
+
+    async fn records(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<(String, Record)>, StoreError> {
+        again!(self, self.inner.cursors().records(prefix, after, limit))
     }
 }

@@ -14,7 +14,7 @@ use uuid::Uuid;
 /// Marks a file as a Tape journal: "Tape" in ASCII.
 const APPLICATION_ID: i64 = 0x5461_7065;
 /// The version of the schema this build writes.
-const SCHEMA_VERSION: i64 = 4;
+const SCHEMA_VERSION: i64 = 5;
 const SCHEMA: &str = include_str!("schema.sql");
 /// What version 2 added.
 const ERASED: &str = include_str!("erased.sql");
@@ -24,6 +24,8 @@ const ERASED_BEFORE: &str = "INSERT INTO erased SELECT pos FROM entry WHERE payl
 const KEPT: &str = include_str!("kept.sql");
 /// What version 4 added.
 const CLOCK: &str = include_str!("clock.sql");
+/// What version 5 added.
+const RECORDS: &str = include_str!("record.sql");
 const PAGE_BYTES: u32 = 4096;
 /// Pages in the log after which they are written to the file.
 const LOG_PAGES: u32 = 4000;
@@ -286,10 +288,11 @@ async fn make(connection: &mut SqliteConnection, path: &Path, settings: &Setting
     in_turn!(settings.busy_timeout, connection.execute("BEGIN IMMEDIATE")).map_err(failed)?;
     let steps: &[&'static str] = match look(connection).await.map_err(failed)?.judge(path)? {
         Found::Journal => return connection.execute("ROLLBACK").await.map(drop).map_err(failed),
-        Found::Older(..2) => &[ERASED, ERASED_BEFORE, KEPT, CLOCK],
-        Found::Older(2) => &[KEPT, CLOCK],
-        Found::Older(_) => &[CLOCK],
-        Found::Nothing => &[SCHEMA, ERASED, KEPT, CLOCK],
+        Found::Older(..2) => &[ERASED, ERASED_BEFORE, KEPT, CLOCK, RECORDS],
+        Found::Older(2) => &[KEPT, CLOCK, RECORDS],
+        Found::Older(3) => &[CLOCK, RECORDS],
+        Found::Older(_) => &[RECORDS],
+        Found::Nothing => &[SCHEMA, ERASED, KEPT, CLOCK, RECORDS],
     };
     for step in steps {
         connection.execute(*step).await.map_err(failed)?;

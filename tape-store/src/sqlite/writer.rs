@@ -132,7 +132,7 @@ impl Writer {
 
     /// Checks that the paths still lead to the files just written, so that the next process to open them finds the write. Runs before every
     /// acknowledgement.
-    fn check_written(&mut self) -> Result<(), StoreError> {
+    pub(super) fn check_written(&mut self) -> Result<(), StoreError> {
         self.check()?;
         let log = self.log.as_mut().map_or(Ok(()), Place::settle);
         log.map_err(|lost| self.poison.lost("looks for its log", lost))

@@ -1,0 +1,151 @@
+//! Durable records of readers of the feed: where each of them is. Beside the contract of streams, since a reader moves far more often than
+//! anything that has to be proved.
+
+use crate::error::StoreError;
+use async_trait::async_trait;
+use bytes::Bytes;
+
+/// Longest name of a record, in bytes.
+pub const RECORD_NAME_BYTES_MAX: usize = 1_024;
+/// Largest record, in bytes.
+pub const RECORD_BYTES_MAX: usize = 1024 * 1024;
+/// Greatest version of a record: databases have signed numbers.
+pub const VERSION_MAX: u64 = i64::MAX as u64;
+
+/// The part of a store that keeps the places of readers of the feed.
+///
+/// A record is changed only by [`CursorStore::swap_record`], which compares its version first: of several processes that change the same
+/// version, one does.
+#[async_trait]
+pub trait CursorStore: Send + Sync {
+    /// A record; none where there is none.
+    ///
+    /// # Behavior
+    /// Reads committed data: a change that any process got acknowledged is visible.
+    async fn record(&self, name: &str) -> Result<Option<Record>, StoreError>;
+
+    /// Makes, replaces or removes a record, if its version is still the one that the swap expects. Returns whether it did.
+    ///
+    /// # Behavior
+    /// Atomic, and durable once it returns true. After an error, the change may have been made: the caller reads the record and compares.
+    /// What [`Swap::check`] refuses changes nothing.
+    async fn swap_record(&self, name: &str, swap: &Swap) -> Result<bool, StoreError>;
+
+    /// Records whose names begin with `prefix` and come after `after`, in the order of the bytes of their names, at most `limit` of them.
+    ///
+    /// # Behavior
+    /// The cost is that of the records with the prefix. Fewer records than `limit`, which is at most
+    /// [`PAGE_ENTRIES_MAX`](tape_core::limits::PAGE_ENTRIES_MAX), mean the end.
+    async fn records(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<(String, Record)>, StoreError>;
+}
+
+/// A record and its version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// Grows with each change. The caller chooses it, so that a record that is removed and made again can have a version that no record of
+    /// that name had before.
+    pub version: u64,
+    /// Its contents. The store does not look into them.
+    pub bytes: Bytes,
+}
+
+/// A change of a record, under the version that it is to replace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Swap {
+    /// Makes a record where there is none.
+    Make(Record),
+    /// Replaces a record.
+    Replace {
+        /// Its version.
+        expected: u64,
+        /// What stands there from then on.
+        next: Record,
+    },
+    /// Removes a record.
+    Remove {
+        /// Its version.
+        expected: u64,
+    },
+}
+
+impl Swap {
+    /// The version before; none where there must be no record.
+    #[must_use]
+    pub const fn expected(&self) -> Option<u64> {
+        match self {
+            Self::Make(_) => None,
+            Self::Replace { expected, .. } | Self::Remove { expected } => Some(*expected),
+        }
+    }
+
+    /// The record afterwards; none where there is none then.
+    #[must_use]
+    pub const fn next(&self) -> Option<&Record> {
+        match self {
+            Self::Make(next) | Self::Replace { next, .. } => Some(next),
+            Self::Remove { .. } => None,
+        }
+    }
+
+    /// Checks what every store requires, independent of the record.
+    ///
+    /// # Errors
+    /// [`StoreError::Invalid`] where the name is empty or over [`RECORD_NAME_BYTES_MAX`], the bytes are over [`RECORD_BYTES_MAX`], or the new
+    /// version is not greater than the one before and at most [`VERSION_MAX`].
+    pub fn check(&self, name: &str) -> Result<(), StoreError> {
+        let before = self.expected().unwrap_or(0);
+        let problem = match self.next() {
+            _ if name.is_empty() || name.len() > RECORD_NAME_BYTES_MAX => {
+                format!(
+                    "its name has {} bytes, not 1 to {RECORD_NAME_BYTES_MAX}",
+                    name.len()
+                )
+            }
+            Some(next) if next.bytes.len() > RECORD_BYTES_MAX => {
+                format!(
+                    "it has {} bytes, the limit is {RECORD_BYTES_MAX}",
+                    next.bytes.len()
+                )
+            }
+            Some(next) if next.version <= before || next.version > VERSION_MAX => {
+                format!("its version goes from {before} to {}", next.version)
+            }
+            _ => return Ok(()),
+        };
+        Err(StoreError::Invalid {
+            what: "record",
+            problem,
+        })
+    }
+}
+
+/// Where a page of a list begins, in the order of bytes. Names have no control characters, so none lies between a name and this.
+#[cfg(any(
+    feature = "sqlite",
+    feature = "postgres",
+    feature = "bigtable",
+    feature = "spanner"
+))]
+pub(crate) fn list_from(prefix: &str, after: Option<&str>) -> String {
+    match after {
+        Some(after) if after >= prefix => format!("{after}\u{1}"),
+        _ => prefix.to_owned(),
+    }
+}
+
+/// A page of the records from [`list_from`] on: those with the prefix, which come first. A page that others end is short, and so the last.
+#[cfg(any(
+    feature = "sqlite",
+    feature = "postgres",
+    feature = "bigtable",
+    feature = "spanner"
+))]
+pub(crate) fn listed(prefix: &str, rows: Vec<(String, Record)>) -> Vec<(String, Record)> {
+    let rows = rows.into_iter();
+    rows.take_while(|(name, _)| name.starts_with(prefix)).collect()
+}

@@ -35,6 +35,14 @@ pub enum FeedError {
         /// The number of shards of the store.
         shards: u16,
     },
+    /// The store does not have a shard that is to be read.
+    #[error("shard {shard} is to be read of a store of {shards}")]
+    NoShard {
+        /// The shard.
+        shard: u16,
+        /// The number of shards of the store.
+        shards: u16,
+    },
 }
 
 /// A reader of the feed. Every durable entry that the filter chooses is in some page, at least once, and in order within its
@@ -43,7 +51,9 @@ pub struct Feed {
     store: Arc<dyn JournalStore>,
     filter: Filter,
     cursors: Vec<Cursor>,
-    next_shard: usize,
+    /// The shards that are read, and which of them is the next.
+    read: Vec<usize>,
+    next: usize,
 }
 
 /// Part of the feed.
@@ -98,9 +108,31 @@ impl Feed {
         Ok(Self {
             store,
             filter,
+            read: (0..cursors.len()).collect(),
             cursors,
-            next_shard: 0,
+            next: 0,
         })
+    }
+
+    /// The same for some shards only; for all where none is named.
+    ///
+    /// # Errors
+    /// [`FeedError::NoShard`].
+    pub fn only(self, shards: Vec<Shard>) -> Result<Self, FeedError> {
+        if shards.is_empty() {
+            return Ok(self);
+        }
+        let mut read: Vec<usize> = shards.into_iter().map(|shard| shard.0.into()).collect();
+        read.sort_unstable();
+        read.dedup();
+        let (last, shards) = (read.last().copied().unwrap_or(0), self.cursors.len());
+        if last >= shards {
+            return Err(FeedError::NoShard {
+                shard: u16::try_from(last).unwrap_or(u16::MAX),
+                shards: u16::try_from(shards).unwrap_or(u16::MAX),
+            });
+        }
+        Ok(Self { read, ..self })
     }
 
     /// The number of shards of the feed.
@@ -109,9 +141,11 @@ impl Feed {
         self.cursors.len()
     }
 
-    /// The cursor of each shard: a reader that stores these continues from here.
+    /// The cursor of each shard that is read: a reader that stores these continues from here.
     pub fn places(&self) -> impl Iterator<Item = (Shard, &Cursor)> {
-        (0..).map(Shard).zip(&self.cursors)
+        self.read
+            .iter()
+            .map(|shard| (number(*shard), &self.cursors[*shard]))
     }
 
     /// The next page; waits for one. Dropping the future loses nothing.
@@ -134,10 +168,10 @@ impl Feed {
     /// # Errors
     /// As [`Feed::next`].
     pub async fn ready(&mut self) -> Result<Option<Page>, FeedError> {
-        for _ in 0..self.cursors.len() {
-            let index = self.next_shard;
-            self.next_shard = (index + 1) % self.cursors.len();
-            if let Some(page) = self.look(index).await? {
+        for _ in 0..self.read.len() {
+            let index = self.next;
+            self.next = (index + 1) % self.read.len();
+            if let Some(page) = self.look(self.read[index]).await? {
                 return Ok(Some(page));
             }
         }
@@ -145,7 +179,7 @@ impl Feed {
     }
 
     async fn look(&mut self, index: usize) -> Result<Option<Page>, FeedError> {
-        let shard = Shard(u16::try_from(index).expect("a store has at most 65536 shards"));
+        let shard = number(index);
         let before = self.cursors[index].clone();
         let page = self.store.tail(shard, &before, PAGE_ENTRIES).await?;
         let quiet = page.is_end();
@@ -168,6 +202,10 @@ impl Feed {
             after: page.cursor,
         }))
     }
+}
+
+fn number(shard: usize) -> Shard {
+    Shard(u16::try_from(shard).expect("a store has at most 65536 shards"))
 }
 
 fn unreadable(stream: StreamId, error: &DecodeError) -> DamagedEntry {

@@ -46,6 +46,8 @@ pub const ENTRIES: PageSize = PageSize::up_to(PAGE_ENTRIES_MAX);
 pub const EVENTS: PageSize = PageSize::up_to(PAGE_ENTRIES_MAX);
 /// Pages of due work, of each shard.
 pub const DUE: PageSize = PageSize::up_to(PAGE_ENTRIES_MAX);
+/// Pages of the parts of relays. The lag of each is counted, so there are few on a page.
+pub const PLACES: PageSize = PageSize { usual: 16, max: 64 };
 /// Pages of streams, and of indexes that are compared with them.
 pub const STREAMS: PageSize = PageSize::whole(INDEX_PAGE_MAX);
 /// Pages of runs that are looked at to be retired.

@@ -7,6 +7,7 @@ use crate::query::{
     Retirement, RunCounts, RunPage, RunQuery, SessionEvents, SessionPage, SessionQuery, SessionView,
     StreamEnd, StreamPage, Tail, Transition, Until, ValuePage, ValueQuery, Versioned,
 };
+use crate::relays::Relays;
 use async_trait::async_trait;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
@@ -225,6 +226,9 @@ pub trait Journal: Debug + Send + Sync + 'static {
 
     /// Compares a page of the indexes with what the streams imply, and corrects them if asked to.
     async fn check_index(&self, from: Option<&str>, correct: bool) -> Result<IndexPage, JournalError>;
+
+    /// The part of the journal that keeps where relays are.
+    fn relays(&self) -> &dyn Relays;
 
     // The connection.
 

@@ -8,6 +8,7 @@ use crate::query::{
     Retirement, RunCounts, RunPage, RunQuery, SessionEvents, SessionPage, SessionQuery, SessionView,
     StreamEnd, StreamPage, Tail, Transition, Until, ValuePage, ValueQuery, Versioned,
 };
+use crate::relays::Relays;
 use async_trait::async_trait;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
@@ -272,6 +273,11 @@ pub trait Layer: Debug + Send + Sync + 'static {
         self.inner().check_index(from, correct).await
     }
 
+    /// As [`Journal::relays`].
+    fn relays(&self) -> &dyn Relays {
+        self.inner().relays()
+    }
+
     /// As [`Journal::lost_connections`].
     fn lost_connections(&self) -> watch::Receiver<u64> {
         self.inner().lost_connections()
@@ -480,6 +486,10 @@ impl<L: Layer> Journal for L {
 
     async fn check_index(&self, from: Option<&str>, correct: bool) -> Result<IndexPage, JournalError> {
         Layer::check_index(self, from, correct).await
+    }
+
+    fn relays(&self) -> &dyn Relays {
+        Layer::relays(self)
     }
 
     fn lost_connections(&self) -> watch::Receiver<u64> {

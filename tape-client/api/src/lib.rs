@@ -16,6 +16,7 @@ mod journal;
 mod layer;
 pub mod query;
 pub mod recovery;
+pub mod relays;
 pub mod sending;
 #[cfg(feature = "signature")]
 pub mod signature;
@@ -23,3 +24,4 @@ pub mod signature;
 pub use error::{JournalError, Source};
 pub use journal::{Journal, Pages};
 pub use layer::Layer;
+pub use relays::Relays;

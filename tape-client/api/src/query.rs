@@ -13,7 +13,7 @@ pub use runs::{RunCounts, RunPage, RunQuery};
 pub use work::{DueFilter, KeyOwnership, QueueSummary};
 
 use bytes::Bytes;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use tape_core::codec::StoredEntry;
 use tape_core::entry::session::EventAppended;
@@ -170,6 +170,12 @@ pub struct FeedPage {
     pub entries: Vec<(StreamId, StoredEntry)>,
     /// Entries that cannot be read: they are damaged, or of a newer build. The feed continues after them; a person must look at them.
     pub damaged: Vec<DamagedEntry>,
+    /// The shard of the feed that the page is of.
+    pub shard: u16,
+    /// Where a reader goes on that is done with the page. Opaque.
+    pub cursor: Bytes,
+    /// How many shards the feed has.
+    pub shards: u16,
 }
 
 /// An entry of the feed that cannot be read.
@@ -184,10 +190,31 @@ pub struct DamagedEntry {
 /// Which part of the feed to read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tail {
+    /// Entries of this tenant; of all tenants where none is named.
+    pub tenant: Option<Tenant>,
     /// Entries with these subjects. A subject begins with the tenant.
     pub pattern: Pattern,
+    /// Where to go on, by shard: the cursors of earlier pages. Other shards begin where `from_start` says.
+    pub cursors: BTreeMap<u16, Bytes>,
+    /// The shards to read; all where none is named.
+    pub shards: BTreeSet<u16>,
     /// Whether to begin with the first existing entry, instead of with new ones.
     pub from_start: bool,
     /// Whether to wait for future entries, instead of stopping at the end.
     pub follow: bool,
+}
+
+impl Tail {
+    /// New entries with these subjects, of the tenant that the pattern names or of all, without an end.
+    #[must_use]
+    pub fn new(pattern: Pattern) -> Self {
+        Self {
+            tenant: pattern.tenant(),
+            pattern,
+            cursors: BTreeMap::new(),
+            shards: BTreeSet::new(),
+            from_start: false,
+            follow: true,
+        }
+    }
 }

@@ -40,6 +40,23 @@ pub struct RelayPart {
     pub part: u16,
 }
 
+impl RelayId {
+    /// What the text forms of all relays of a tenant begin with.
+    ///
+    /// ```
+    /// use tape_core::id::{RelayId, Tenant};
+    /// assert_eq!(RelayId::prefix(&Tenant::new("acme.1").unwrap()), "acme%2E1/");
+    /// ```
+    #[must_use]
+    pub fn prefix(tenant: &Tenant) -> String {
+        let mut prefix = String::new();
+        // Writing to a text does not fail.
+        let _ = write_escaped(tenant.as_str(), &mut prefix);
+        prefix.push('/');
+        prefix
+    }
+}
+
 fn form() -> InvalidName {
     InvalidName {
         what: "relay",

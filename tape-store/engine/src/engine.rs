@@ -13,6 +13,7 @@ mod gate_list;
 mod looks;
 mod name_lists;
 mod outlived;
+pub(crate) mod places;
 mod queues;
 mod retention;
 mod run_list;
@@ -86,6 +87,7 @@ struct Parts {
     values: StreamService<Value>,
     claims: StreamService<KeyOwner>,
     outlived: Outlived,
+    places: places::Places,
     audits: Audits,
     /// Dates the requests that this process makes itself.
     requests: Mutex<RequestClock>,
@@ -140,6 +142,7 @@ impl Engine {
             values: journal(own(), OTHERS_CACHE_BYTES),
             claims: journal(own(), OTHERS_CACHE_BYTES),
             outlived: Outlived::default(),
+            places: places::Places::default(),
             audits: Audits::default(),
             requests: Mutex::default(),
             store,

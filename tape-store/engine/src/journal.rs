@@ -3,6 +3,7 @@
 pub(crate) mod failure;
 mod feed;
 mod pages;
+mod relays;
 mod sessions;
 mod values;
 
@@ -21,7 +22,7 @@ use tape_api::query::{
     RetiredPage, Retirement, RunCounts, RunPage, RunQuery, SessionEvents, SessionPage, SessionQuery,
     SessionView, StreamEnd, StreamPage, Tail, Transition, Until, ValuePage, ValueQuery, Versioned,
 };
-use tape_api::{Journal, JournalError, Pages};
+use tape_api::{Journal, JournalError, Pages, Relays};
 use tape_core::agenda::Queue;
 use tape_core::causes::Causes;
 use tape_core::codec::StoredEntry;
@@ -313,6 +314,10 @@ impl Journal for Engine {
                 .collect(),
             next: page.next.map(|token| token.0),
         })
+    }
+
+    fn relays(&self) -> &dyn Relays {
+        self
     }
 
     async fn reclaim(&self) -> Result<bool, JournalError> {

@@ -2,13 +2,14 @@
 
 use super::failure;
 use futures::stream::{self, BoxStream, StreamExt as _};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 use tape_api::JournalError;
 use tape_api::backoff::Backoff;
 use tape_api::query::{DamagedEntry, FeedPage, Tail};
 use tape_environment::Environment;
-use tape_store::contract::JournalStore;
+use tape_store::contract::{Cursor, JournalStore, Shard};
 use tape_wal::{Feed, FeedError, Filter, Start};
 
 /// The first wait after a failure.
@@ -26,6 +27,7 @@ pub(super) fn tail(
         environment,
         tail,
         feed: None,
+        begun: VecDeque::new(),
         backoff: backoff(),
         pause: None,
     };
@@ -47,6 +49,8 @@ struct Reader {
     tail: Tail,
     /// None before it is opened.
     feed: Option<Feed>,
+    /// Pages of a feed that was just opened, without entries: where its shards begin.
+    begun: VecDeque<FeedPage>,
     backoff: Backoff,
     /// The pause before the next attempt, after a failure.
     pause: Option<Duration>,
@@ -69,6 +73,12 @@ impl Reader {
     async fn page(&mut self) -> Result<Option<FeedPage>, JournalError> {
         let follow = self.tail.follow;
         let feed = self.feed().await?;
+        let shards = u16::try_from(feed.shards()).unwrap_or(u16::MAX);
+        // A reader that follows the feed gets its places before the first entry, so that it misses nothing if it breaks off then.
+        if follow && let Some(place) = self.begun.pop_front() {
+            return Ok(Some(place));
+        }
+        let feed = self.feed().await?;
         let page = if follow {
             Some(feed.next().await.map_err(feed_failure)?)
         } else {
@@ -81,6 +91,9 @@ impl Reader {
                 .map(|feed| (feed.stream, feed.entry))
                 .collect(),
             damaged: page.damaged.into_iter().map(damaged).collect(),
+            shard: page.shard.0,
+            cursor: page.after.0,
+            shards,
         }))
     }
 
@@ -92,9 +105,9 @@ impl Reader {
         Ok(self.feed.insert(feed))
     }
 
-    async fn open(&self) -> Result<Feed, JournalError> {
+    async fn open(&mut self) -> Result<Feed, JournalError> {
         let filter = Filter {
-            tenant: None,
+            tenant: self.tail.tenant.clone(),
             pattern: self.tail.pattern.clone(),
         };
         let start = if self.tail.from_start {
@@ -102,9 +115,25 @@ impl Reader {
         } else {
             Start::Now
         };
-        let feed = Feed::open(self.store.clone(), filter, start, Vec::new());
-        feed.await.map_err(feed_failure)
+        let after = self.tail.cursors.iter();
+        let after = after.map(|(shard, cursor)| (Shard(*shard), Cursor(cursor.clone())));
+        let of = self.tail.shards.iter().copied().map(Shard).collect();
+        let feed = Feed::open(self.store.clone(), filter, start, after.collect()).await;
+        let feed = feed.and_then(|feed| feed.only(of)).map_err(feed_failure)?;
+        self.begun = places(&feed);
+        Ok(feed)
     }
+}
+
+fn places(feed: &Feed) -> VecDeque<FeedPage> {
+    let shards = u16::try_from(feed.shards()).unwrap_or(u16::MAX);
+    let place = |(shard, cursor): (Shard, &Cursor)| FeedPage {
+        shard: shard.0,
+        cursor: cursor.0.clone(),
+        shards,
+        ..FeedPage::default()
+    };
+    feed.places().map(place).collect()
 }
 
 fn backoff() -> Backoff {
@@ -119,6 +148,9 @@ fn damaged(entry: tape_store::contract::DamagedEntry) -> DamagedEntry {
 fn feed_failure(error: FeedError) -> JournalError {
     match error {
         FeedError::Store(error) => failure::of_store(error),
+        FeedError::ForeignCursor { .. } | FeedError::NoShard { .. } => {
+            JournalError::Invalid(format!("cursors: {error}"))
+        }
         other => JournalError::damaged(other),
     }
 }

@@ -1,0 +1,144 @@
+//! Relays as a journal sees them: where each is in the feed, and which process carries it.
+
+use crate::error::JournalError;
+use async_trait::async_trait;
+use bytes::Bytes;
+use std::collections::BTreeMap;
+use std::time::Duration;
+use tape_core::id::{Epoch, Holder, RelayId, RelayPart, Tenant};
+use tape_core::relay::{Held, NotMoved, Place, Progress};
+use tape_core::time::Timestamp;
+
+/// The part of a journal that keeps the places of relays.
+///
+/// The place of a part is changed by one process at a time: by the holder of its lease, under the epoch that its claim gave it. None of these
+/// calls has a request id, since each may be repeated: a claim of the same holder gives a new epoch, and a move under the present epoch puts
+/// the place where it says.
+///
+/// # Errors
+/// Those of [`Journal`](crate::Journal).
+#[async_trait]
+pub trait Relays: Send + Sync {
+    /// Claims a part for a process until the lease ends. Moves renew it.
+    async fn claim(
+        &self,
+        part: &RelayPart,
+        holder: &Holder,
+        lease: Duration,
+    ) -> Result<ClaimAnswer, JournalError>;
+
+    /// Records the progress of a part and renews the lease of its holder.
+    async fn advance(
+        &self,
+        part: &RelayPart,
+        epoch: Epoch,
+        progress: Progress,
+        lease: Duration,
+    ) -> Result<MoveAnswer, JournalError>;
+
+    /// Gives a part back, so that another process may claim it at once. Nothing happens where it is another's by now.
+    async fn release(&self, part: &RelayPart, epoch: Epoch) -> Result<(), JournalError>;
+
+    /// A page of the parts of relays, in the order of their names.
+    async fn places(
+        &self,
+        query: &PlaceQuery,
+        from: Option<&str>,
+        limit: u32,
+    ) -> Result<PlacePage, JournalError>;
+
+    /// Does something to all parts of a relay. Processes that carry them notice with their next move. Returns the number of parts there are.
+    async fn control(&self, relay: &RelayId, control: &Control) -> Result<u64, JournalError>;
+}
+
+/// The answer to a claim.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ClaimAnswer {
+    /// The part is the caller's.
+    Claimed {
+        /// The epoch for moves.
+        epoch: Epoch,
+        /// Where the part is.
+        place: Box<Place>,
+    },
+    /// It is not.
+    Held(Held),
+}
+
+/// The answer to a move.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MoveAnswer {
+    /// The place is moved, durably.
+    Moved,
+    /// It is not.
+    NotMoved(NotMoved),
+}
+
+/// Which relays to list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PlaceQuery {
+    /// All of them: those of each tenant, and those of all tenants.
+    All,
+    /// Those of a tenant.
+    Tenant(Tenant),
+    /// One.
+    Relay(RelayId),
+}
+
+/// A page of the parts of relays.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PlacePage {
+    /// The parts.
+    pub parts: Vec<PartStatus>,
+    /// Records that cannot be read, by name, and why: a newer build wrote them, or they are damaged.
+    pub unreadable: Vec<(String, String)>,
+    /// Where the next page begins; none at the end.
+    pub next: Option<String>,
+}
+
+/// Where a part of a relay is, and how far behind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PartStatus {
+    /// The part.
+    pub part: RelayPart,
+    /// Its place.
+    pub place: Place,
+    /// What it has not passed yet.
+    pub lag: Lag,
+}
+
+/// What a part has not passed yet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lag {
+    /// How many entries of its tenant, or of all, whatever its filter chooses. Counted up to [`LAG_ENTRIES_MAX`].
+    pub entries: u64,
+    /// Whether there are more than were counted.
+    pub is_more: bool,
+    /// When the first of them was written; none where there is none.
+    pub oldest: Option<Timestamp>,
+    /// For how long that one has waited, in milliseconds of the journal's time.
+    pub millis: u64,
+}
+
+/// To how many entries the lag of a part is counted. Beyond it, that there are more is all that is told.
+pub const LAG_ENTRIES_MAX: u64 = 10_000;
+
+/// What to do to a relay.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Control {
+    /// Stop it, until [`Control::Enable`].
+    Disable {
+        /// Why, for people; from 1 to [`TEXT_BYTES_MAX`](tape_core::limits::TEXT_BYTES_MAX) bytes.
+        reason: String,
+    },
+    /// Let it go on from where it stopped.
+    Enable,
+    /// Put it at the beginning of the feed: it sends everything again.
+    ToBeginning,
+    /// Put it at the end of the feed: it sends nothing of what it has not sent yet.
+    ToEnd,
+    /// Put its shards at other places; the others stay.
+    To(BTreeMap<u16, Bytes>),
+    /// Forget that it ever was. One of its name begins anew.
+    Forget,
+}

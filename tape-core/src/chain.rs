@@ -17,7 +17,7 @@ mod kept;
 
 use crate::codec::{DecodeError, Opened, Stamp, StoredEntry, VERSION};
 use crate::entry::{Entry, EntryBody};
-use crate::id::{Seq, StreamId};
+use crate::id::{RelayStream, Seq, StreamId};
 use crate::payload::Digest;
 use crate::time::Timestamp;
 use gone::Gone;
@@ -429,8 +429,21 @@ fn stream_of(body: &EntryBody, found: &StreamId) -> Option<StreamId> {
             connector: taken.connector.clone(),
             key: taken.key.clone(),
         }),
+        EntryBody::RelayRefused(refused) => in_tenant_of(&refused.entry.stream, found),
+        EntryBody::RelayReceipt(receipt) => in_tenant_of(&receipt.erasure.stream, found),
         _ => None,
     }
+}
+
+/// The stream of a relay names entries of its own tenant.
+fn in_tenant_of(named: &StreamId, found: &StreamId) -> Option<StreamId> {
+    let StreamId::Relay(relay) = found else {
+        return None;
+    };
+    Some(StreamId::Relay(RelayStream {
+        tenant: named.tenant().clone(),
+        ..relay.clone()
+    }))
 }
 
 /// Verifies a journal from its first entry on, offline and in one pass. The journal of a retired run begins with the entry that replaces

@@ -4,6 +4,7 @@
 mod attempt;
 mod driver;
 mod external;
+mod relay;
 mod session;
 mod value;
 mod worker;
@@ -11,6 +12,7 @@ mod worker;
 pub use attempt::{AttemptOutcome, UndoOutcome};
 pub use driver::{Begin, Create, DriverCommand, RecordDecision};
 pub use external::{Claimed, ExternalCommand, Verdict};
+pub use relay::RelayCommand;
 pub use session::{Rewind, SessionCommand, SharedCommand};
 pub use value::{KeyCommand, ValueCommand};
 pub use worker::{Held, WorkerCommand};

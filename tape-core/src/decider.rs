@@ -1,4 +1,4 @@
-//! What runs, sessions, shared state, values and claims have in common: each is a small decider over a stream.
+//! What runs, sessions, shared state, values, claims and the records of relays have in common: each is a small decider over a stream.
 
 use crate::agenda::Agenda;
 use crate::command::{Command, CommandBody};

@@ -11,6 +11,7 @@ pub mod erasure;
 pub mod gate;
 pub mod lease;
 pub mod obligation;
+pub mod relay;
 pub mod run;
 pub mod sample;
 pub mod session;
@@ -282,6 +283,12 @@ bodies! {
     ValueDeleted(value::Deleted) = "value.deleted", payloads ();
     /// An effect took a business key.
     KeyTaken(value::KeyTaken) = "claim.taken";
+    /// The sink of a relay refused an entry for good.
+    RelayRefused(relay::Refused) = "relay.refused", words ();
+    /// An entry that was refused was sent again, and the sink took it.
+    RelayRedelivered(relay::Redelivered) = "relay.redelivered";
+    /// A subscriber confirmed that it erased what was erased here.
+    RelayReceipt(relay::Receipt) = "relay.receipt";
     /// Payloads of the stream were erased on request.
     PayloadErased(erasure::Erased) = "payload.erased", words ();
     /// The store has removed erased payloads.

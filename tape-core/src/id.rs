@@ -4,17 +4,19 @@ mod name;
 mod position;
 mod prefix;
 mod relay;
+mod relay_stream;
 mod request;
 mod stream;
 
 pub use name::{
     AgentVersion, App, BudgetName, BusinessKey, ConnectorName, EventId, GateName, Holder, InvalidName,
-    Invocation, Key, NameProblem, Operation, Principal, RelayName, SampleName, SessionName, SignalId, Tenant,
-    TimerName, User, ValueName,
+    Invocation, Key, NameProblem, Operation, Principal, RelayName, SampleName, SessionName, SignalId,
+    SubscriberName, Tenant, TimerName, User, ValueName,
 };
 pub use position::{EffectId, Position, Scope};
 pub use prefix::{RunPrefix, StreamPrefix};
 pub use relay::{RelayId, RelayPart};
+pub use relay_stream::{RelayScope, RelayStream};
 pub use request::{RequestClock, RequestId};
 pub use stream::{RunId, SessionId, StreamId};
 

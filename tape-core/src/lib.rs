@@ -27,6 +27,7 @@ mod number;
 pub mod outage;
 pub mod payload;
 pub mod relay;
+pub mod relay_record;
 pub mod replay;
 mod replies;
 pub mod reply;

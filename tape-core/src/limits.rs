@@ -98,6 +98,10 @@ pub const PENDING_MERGES_MAX: usize = 1_024;
 pub const ERASED_AT_ONCE_MAX: usize = 256;
 /// Most erasures of one stream that the store has not carried out yet.
 pub const ERASURES_MAX: usize = 64;
+/// Most refusals of a relay that its stream in a tenant remembers, so that one that is recorded again is answered with the first.
+pub const REFUSALS_MAX: usize = 1_024;
+/// Most receipts of erasures that the stream of a relay remembers, so that one that is recorded again is answered with the first.
+pub const RECEIPTS_MAX: usize = 1_024;
 /// Most sessions for which shared state remembers how far their changes are merged.
 pub const SHARED_SESSIONS_MAX: usize = 1_024;
 /// Most entries that one commit appends to one stream.

@@ -233,6 +233,9 @@ impl ReplyResult {
             | EntryBody::SessionDeleted(_)
             | EntryBody::SharedMerged(_)
             | EntryBody::KeyTaken(_)
+            | EntryBody::RelayRefused(_)
+            | EntryBody::RelayRedelivered(_)
+            | EntryBody::RelayReceipt(_)
             | EntryBody::PayloadErased(_)
             | EntryBody::ErasureFinished(_) => None,
         }

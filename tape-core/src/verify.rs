@@ -10,6 +10,7 @@ use crate::entry::{Entry, EntryBody};
 use crate::id::{Seq, StreamId};
 use crate::key_owner::KeyOwner;
 use crate::payload::Digest;
+use crate::relay_record::RelayRecord;
 use crate::run::Run;
 use crate::session::Session;
 use crate::shared::Shared;
@@ -137,6 +138,7 @@ enum Fold {
     Shared(Box<Shared>),
     Value(Box<Value>),
     KeyOwner(Box<KeyOwner>),
+    Relay(Box<RelayRecord>),
 }
 
 impl Fold {
@@ -147,6 +149,7 @@ impl Fold {
             StreamId::Shared { .. } => Self::Shared(Box::default()),
             StreamId::Value { .. } => Self::Value(Box::default()),
             StreamId::KeyOwner { .. } => Self::KeyOwner(Box::default()),
+            StreamId::Relay(_) => Self::Relay(Box::default()),
         }
     }
 
@@ -157,6 +160,7 @@ impl Fold {
             Self::Shared(state) => state.apply(entry),
             Self::Value(state) => state.apply(entry),
             Self::KeyOwner(state) => state.apply(entry),
+            Self::Relay(state) => state.apply(entry),
         }
     }
 
@@ -171,6 +175,7 @@ impl Fold {
             Self::Shared(state) => same(state.as_ref(), snapshot),
             Self::Value(state) => same(state.as_ref(), snapshot),
             Self::KeyOwner(state) => same(state.as_ref(), snapshot),
+            Self::Relay(state) => same(state.as_ref(), snapshot),
         }
     }
 }

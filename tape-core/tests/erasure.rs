@@ -14,13 +14,17 @@ use support::{Journal, run_line};
 use tape_core::agenda::{Item, Queue};
 use tape_core::agent_version::BegunBy;
 use tape_core::codec::decode;
-use tape_core::command::{Command, ExternalCommand, RunCommand, SessionCommand, SharedCommand, ValueCommand};
+use tape_core::command::{
+    Command, ExternalCommand, RelayCommand, RunCommand, SessionCommand, SharedCommand, ValueCommand,
+};
 use tape_core::decider::{Decider, snapshot};
 use tape_core::effect::Status;
 use tape_core::entry::EntryBody;
+use tape_core::entry::relay::SentEntry;
 use tape_core::erasure::ErasureCommand;
 use tape_core::id::{EventId, Key, Seq};
-use tape_core::payload::ERASED;
+use tape_core::payload::{Digest, ERASED};
+use tape_core::relay_record::RelayRecord;
 use tape_core::reply::Rejection;
 use tape_core::run::{ARGUMENTS_ERASED, ObligationStatus, Run};
 use tape_core::session::Session;
@@ -508,6 +512,32 @@ fn an_erased_value_is_gone_and_is_never_written_down_again() {
     forgotten(&journal, &erased, "secret");
 }
 
+fn refuse(seq: u64, reason: &str) -> RelayCommand {
+    RelayCommand::Refuse {
+        entry: SentEntry {
+            stream: "acme/value/rate".parse().unwrap(),
+            seq: Seq(seq),
+            digest: Digest::default(),
+        },
+        attempts: 1,
+        reason: reason.to_owned(),
+    }
+}
+
+/// A sink may say in its answer what it was sent.
+#[test]
+fn the_reason_of_a_refusal_is_forgotten_and_the_refusal_stays() {
+    let mut journal = Journal::<RelayRecord>::new();
+    journal.ask(refuse(1, "secret is no number")).unwrap();
+    let erased = erase(&mut journal, &[1]).unwrap();
+    assert_eq!(erased, [Seq(1)]);
+    forgotten(&journal, &erased, "secret");
+    let again = journal.ask(refuse(1, "other is no number")).unwrap();
+    assert_eq!((again.entries.len(), again.reply.seq), (0, Seq(1)));
+    let refusal = Seq(1);
+    journal.ask(RelayCommand::Redelivered { refusal }).unwrap();
+}
+
 fn merge(source: u64, change: &[(&str, Option<&str>)]) -> SharedCommand {
     SharedCommand::Merge {
         session: session_id("s1"),
@@ -536,6 +566,11 @@ fn what_is_gone_without_an_erasure_was_destroyed_in_streams_of_every_kind() {
     let mut journal = Journal::<Shared>::new();
     for source in [2, 3] {
         journal.ask(merge(source, &[("mood", Some("1"))])).unwrap();
+    }
+    is_proved(journal, 2);
+    let mut journal = Journal::<RelayRecord>::new();
+    for seq in [1, 2] {
+        journal.ask(refuse(seq, "no")).unwrap();
     }
     is_proved(journal, 2);
 }

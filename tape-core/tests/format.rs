@@ -18,7 +18,7 @@ use tape_core::effect::EffectSpec;
 use tape_core::entry::EntryBody;
 use tape_core::entry::obligation::ObligationId;
 use tape_core::fingerprint::Fingerprint;
-use tape_core::id::{EffectId, RequestId, RunId, Seq, SessionId, StreamId};
+use tape_core::id::{EffectId, RelayStream, RequestId, RunId, Seq, SessionId, StreamId};
 use tape_core::json::canonical;
 use tape_core::payload::{ContentDigest, Digest};
 use tape_core::verify::Audit;
@@ -323,7 +323,7 @@ fn names_of_streams_are_written_as_the_page_says() {
         assert_eq!(linked, Digest::of(&hashed), "{stream}");
         *kinds.entry((stream.kind(), parts.len())).or_insert(0) += 1;
     }
-    assert_eq!(kinds.len(), 6, "there are streams of six forms");
+    assert_eq!(kinds.len(), 7, "there are streams of seven forms");
 }
 
 fn stream(kind: &str, parts: &[&str]) -> StreamId {
@@ -351,6 +351,11 @@ fn stream(kind: &str, parts: &[&str]) -> StreamId {
             connector: connector.parse().unwrap(),
             key: key.parse().unwrap(),
         },
+        ("relay", [tenant, scope, name]) => StreamId::Relay(RelayStream {
+            tenant: tenant.parse().unwrap(),
+            scope: scope.parse().unwrap(),
+            name: name.parse().unwrap(),
+        }),
         other => panic!("{other:?}"),
     }
 }

@@ -11,7 +11,8 @@ use tape_core::agenda::{Agenda, Item, Queue};
 use tape_core::entry::obligation::ObligationId;
 use tape_core::entry::{EntryBody, TraceParent};
 use tape_core::id::{
-    BusinessKey, ConnectorName, EffectId, Position, RequestId, RunId, Scope, SessionName, StreamId,
+    BusinessKey, ConnectorName, EffectId, Position, RelayName, RelayScope, RelayStream, RequestId, RunId,
+    Scope, SessionName, StreamId,
 };
 use tape_core::id::{Tenant, ValueName};
 use tape_core::payload::Digest;
@@ -55,11 +56,16 @@ fn stream(parts: &[String; 5], kind: u8) -> Option<StreamId> {
             tenant: run.tenant,
             name: name(a)?,
         },
-        _ => StreamId::KeyOwner {
+        5 => StreamId::KeyOwner {
             tenant: run.tenant,
             connector: name(a)?,
             key: name(b)?,
         },
+        _ => StreamId::Relay(RelayStream {
+            tenant: run.tenant,
+            scope: RelayScope::BOTH[a.len() % 2],
+            name: name(b)?,
+        }),
     })
 }
 
@@ -67,7 +73,7 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn streams_read_as_they_are_written(parts in prop::array::uniform5(hostile()), kind in 0..6_u8) {
+    fn streams_read_as_they_are_written(parts in prop::array::uniform5(hostile()), kind in 0..7_u8) {
         let Some(stream) = stream(&parts, kind) else { return Ok(()) };
         let text = stream.to_string();
         prop_assert_eq!(text.parse::<StreamId>().unwrap(), stream.clone());
@@ -250,7 +256,13 @@ fn streams_know_their_tenant_and_run() {
         user: None,
     };
     let session = StreamId::Session(run_id().session());
+    let relay = StreamId::Relay(RelayStream {
+        tenant: tenant.clone(),
+        scope: RelayScope::All,
+        name: RelayName::new("lake").unwrap(),
+    });
     for (stream, kind) in [
+        (relay, "relay"),
         (session, "session"),
         (value, "value"),
         (claim, "claim"),

@@ -15,10 +15,13 @@ use support::line::{Line, outcome};
 use support::names::{payload, session_id};
 use support::{Journal, run_line};
 use tape_core::agenda::Item;
-use tape_core::command::{KeyCommand, SessionCommand, SharedCommand, ValueCommand};
+use tape_core::command::{KeyCommand, RelayCommand, SessionCommand, SharedCommand, ValueCommand};
 use tape_core::decider::Decider;
+use tape_core::entry::relay::{RecordedErasure, SentEntry};
 use tape_core::id::{EffectId, Invocation, Key, Principal, RunId, Seq, SessionId};
 use tape_core::key_owner::KeyOwner;
+use tape_core::payload::Digest;
+use tape_core::relay_record::RelayRecord;
 use tape_core::run::Run;
 use tape_core::session::Session;
 use tape_core::shared::Shared;
@@ -45,6 +48,7 @@ fn scripts() {
             "shared" => feed::<Shared>(&script),
             "value" => feed::<Value>(&script),
             "claim" => feed::<KeyOwner>(&script),
+            "relay" => feed::<RelayRecord>(&script),
             _ => feed::<Run>(&script),
         };
         expect_test::expect_file![path].assert_eq(&written);
@@ -279,5 +283,39 @@ impl Scripted for KeyOwner {
             || "nobody".to_owned(),
             |(run, effect)| format!("{}/{effect}", run.invocation),
         )
+    }
+}
+
+impl Scripted for RelayRecord {
+    fn command(text: &str, _: &Journal<Self>) -> Self::Command {
+        let mut line = Line::new(text);
+        let digest = Digest::of(line.pair::<String>("chain").unwrap_or_default().as_bytes());
+        match line.word().as_str() {
+            "refuse" => RelayCommand::Refuse {
+                entry: SentEntry {
+                    stream: line.parse(),
+                    seq: Seq(line.parse()),
+                    digest,
+                },
+                attempts: line.parse(),
+                reason: line.rest(),
+            },
+            "redelivered" => RelayCommand::Redelivered {
+                refusal: Seq(line.parse()),
+            },
+            "receipt" => RelayCommand::Receipt {
+                subscriber: line.parse(),
+                erasure: RecordedErasure {
+                    stream: line.parse(),
+                    seq: Seq(line.parse()),
+                },
+            },
+            other => panic!("there is no command '{other}'"),
+        }
+    }
+
+    fn status(&self) -> String {
+        let open: Vec<u64> = self.open().map(|seq| seq.0).collect();
+        format!("refused and not sent again {open:?}")
     }
 }

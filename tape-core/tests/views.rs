@@ -12,6 +12,7 @@ use tape_core::command::{Command, SessionCommand};
 use tape_core::decider::Decider as _;
 use tape_core::id::{BusinessKey, EventId, StreamId};
 use tape_core::key_owner::KeyOwner;
+use tape_core::relay_record::RelayRecord;
 use tape_core::run::Run;
 use tape_core::session::Session;
 use tape_core::shared::Shared;
@@ -65,6 +66,8 @@ fn a_decider_takes_the_streams_of_its_kind() {
         tenant: "acme".parse().unwrap(),
         app: "treasury".parse().unwrap(),
     };
+    let relay: StreamId = "acme/relay/own/lake".parse().unwrap();
+    assert!(RelayRecord::accepts(&relay) && !RelayRecord::accepts(&value) && !Value::accepts(&relay));
     assert!(Shared::accepts(&shared) && !Shared::accepts(&session) && !Session::accepts(&shared));
 }
 

@@ -6,6 +6,7 @@
 
 mod append;
 mod changes;
+mod cursors;
 mod due;
 mod end;
 mod error;
@@ -39,6 +40,7 @@ use crate::contract::{
     Batch, Capabilities, CommitOutcome, Committed, Cursor, Head, Hint, JournalStore, NamePage, PageToken,
     RunFilter, RunPage, Shard, StoreTime, TailPage,
 };
+use crate::cursors::CursorStore;
 use crate::error::{CommitError, StoreError};
 use crate::group::page;
 use crate::upkeep::Upkeep;
@@ -348,6 +350,10 @@ impl JournalStore for BigtableStore {
     }
 
     fn upkeep(&self) -> &dyn Upkeep {
+        self
+    }
+
+    fn cursors(&self) -> &dyn CursorStore {
         self
     }
 

@@ -124,28 +124,22 @@ impl Swap {
     }
 }
 
-/// Where a page of a list begins, in the order of bytes. Names have no control characters, so none lies between a name and this.
+/// The names that a page of a list may have: from the first text on and before the second, in the order of bytes.
+///
+/// Names have no control characters, so none lies between a name and the text that follows it here. No name is long enough to reach the end.
 #[cfg(any(
     feature = "sqlite",
     feature = "postgres",
     feature = "bigtable",
     feature = "spanner"
 ))]
-pub(crate) fn list_from(prefix: &str, after: Option<&str>) -> String {
-    match after {
+pub(crate) fn list_range(prefix: &str, after: Option<&str>) -> (String, String) {
+    const LAST: char = char::MAX;
+    let from = match after {
         Some(after) if after >= prefix => format!("{after}\u{1}"),
         _ => prefix.to_owned(),
-    }
-}
-
-/// A page of the records from [`list_from`] on: those with the prefix, which come first. A page that others end is short, and so the last.
-#[cfg(any(
-    feature = "sqlite",
-    feature = "postgres",
-    feature = "bigtable",
-    feature = "spanner"
-))]
-pub(crate) fn listed(prefix: &str, rows: Vec<(String, Record)>) -> Vec<(String, Record)> {
-    let rows = rows.into_iter();
-    rows.take_while(|(name, _)| name.starts_with(prefix)).collect()
+    };
+    let longer_than_names = RECORD_NAME_BYTES_MAX / LAST.len_utf8() + 1;
+    let before = prefix.chars().chain(std::iter::repeat_n(LAST, longer_than_names));
+    (from, before.collect())
 }

@@ -4,6 +4,7 @@
 //! a server remembers, so any server serves any stream. The feed is read up to the oldest transaction under way (`tail.rs`).
 
 mod append;
+mod cursors;
 mod due;
 mod error;
 mod links;
@@ -34,6 +35,7 @@ use crate::contract::{
     Batch, Capabilities, CommitOutcome, Committed, Cursor, Head, Hint, JournalStore, NamePage, PageToken,
     RunFilter, RunPage, Shard, StoreTime, StreamKey, TailPage,
 };
+use crate::cursors::CursorStore;
 use crate::error::{CommitError, StoreError};
 use crate::group::{check_shard, page};
 use crate::upkeep::Upkeep;
@@ -219,6 +221,10 @@ impl JournalStore for PostgresStore {
     }
 
     fn upkeep(&self) -> &dyn Upkeep {
+        self
+    }
+
+    fn cursors(&self) -> &dyn CursorStore {
         self
     }
 

@@ -4,6 +4,7 @@
 //! remembers, so any server serves any stream. The feed is in the order of the times of commits (`tail.rs`).
 
 mod append;
+mod cursors;
 mod due;
 mod error;
 mod link;
@@ -28,6 +29,7 @@ use crate::contract::{
     Batch, Capabilities, CommitOutcome, Committed, Cursor, Head, Hint, JournalStore, NamePage, PageToken,
     RunFilter, RunPage, Shard, StoreTime, TailPage,
 };
+use crate::cursors::CursorStore;
 use crate::error::{CommitError, StoreError};
 use crate::group::{check_shard_of, page};
 use crate::upkeep::Upkeep;
@@ -193,6 +195,10 @@ impl JournalStore for SpannerStore {
     }
 
     fn upkeep(&self) -> &dyn Upkeep {
+        self
+    }
+
+    fn cursors(&self) -> &dyn CursorStore {
         self
     }
 

@@ -160,6 +160,10 @@ pub(crate) fn write(rejection: &Rejection) -> (Reason, Metadata) {
             .put("changed", changed)
             .put("standing", standing)
             .is(Reason::Changed),
+        Rejection::Redelivered { refusal, seq } => fields
+            .put("refusal", refusal)
+            .put("seq", seq)
+            .is(Reason::Redelivered),
         Rejection::Erased { what } => fields.put("what", what).is(Reason::Erased),
         Rejection::Invalid { field, problem } => fields
             .put_word("field", *field)
@@ -320,6 +324,10 @@ pub(crate) fn read(reason: Reason, fields: &Metadata) -> Option<Rejection> {
             seen: Seq(f.get("seen")?),
             changed: Seq(f.get("changed")?),
             standing: f.get("standing")?,
+        },
+        Reason::Redelivered => Rejection::Redelivered {
+            refusal: Seq(f.get("refusal")?),
+            seq: Seq(f.get("seq")?),
         },
         Reason::Erased => Rejection::Erased { what: f.get("what")? },
         Reason::Invalid => Rejection::Invalid {

@@ -3,7 +3,7 @@
 
 use prost::Message;
 use tape_core::limits::{NAME_BYTES_MAX, PAYLOAD_BYTES_MAX};
-use tape_proto::convert::{RunRequest, SessionChange};
+use tape_proto::convert::{RelayReport, RunRequest, SessionChange};
 use tape_proto::v1;
 use tape_proto::v1::drive_request::{BeginEffect, BeginRun, Command, RecordDecision, RestartEffect};
 
@@ -236,4 +236,46 @@ fn changes_of_state() {
     );
     let not_json = change(&[("a", "{")], &[]).unwrap_err();
     assert!(not_json.starts_with("state.set: 'a' is not JSON:"), "{not_json}");
+}
+
+#[test]
+fn what_is_recorded_of_a_relay_names_the_field_that_is_wrong() {
+    let whole = v1::RecordRefusalRequest {
+        relay: Some(v1::RelayStreamId {
+            tenant: "acme".into(),
+            scope: v1::RelayScope::Own.into(),
+            name: "lake".into(),
+        }),
+        context: Some(context()),
+        stream: Some(tape_core::id::StreamId::Run(run().try_into().unwrap()).into()),
+        seq: 1,
+        digest: vec![7; 32].into(),
+        attempts: 1,
+        reason: "no".into(),
+    };
+    let refused = |change: fn(&mut v1::RecordRefusalRequest), error: &str| {
+        let mut wire = whole.clone();
+        change(&mut wire);
+        assert_eq!(RelayReport::try_from(wire).unwrap_err().to_string(), error);
+    };
+    RelayReport::try_from(whole.clone()).unwrap();
+    refused(|wire| wire.relay = None, "relay: is missing");
+    refused(
+        |wire| wire.relay.as_mut().unwrap().scope = 0,
+        "relay.scope: is not specified",
+    );
+    refused(
+        |wire| wire.relay.as_mut().unwrap().scope = 3,
+        "relay.scope: has the value 3, which this build does not know",
+    );
+    refused(
+        |wire| wire.relay.as_mut().unwrap().name.clear(),
+        "relay.name: is empty",
+    );
+    refused(|wire| wire.stream = None, "stream: is missing");
+    refused(
+        |wire| wire.digest = vec![7; 31].into(),
+        "digest: has 31 bytes, a digest has 32",
+    );
+    refused(|wire| wire.context = None, "context: is missing");
 }

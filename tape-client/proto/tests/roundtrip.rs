@@ -7,11 +7,12 @@ use proptest::prelude::*;
 use prost::Message;
 use strategies as any;
 use tape_core::codec::StoredEntry;
-use tape_core::id::Seq;
+use tape_core::id::{Seq, StreamId};
 use tape_core::payload::Digest;
 use tape_core::reply::Reply;
 use tape_proto::convert::{
-    RunCall, RunRequest, SessionChange, SessionRequest, ValueChange, ValueRequest, run_call, session_request,
+    RelayReport, RelayRequest, RunCall, RunRequest, SessionChange, SessionRequest, ValueChange, ValueRequest,
+    run_call, session_request,
 };
 use tape_proto::failure::Failure;
 use tape_proto::v1;
@@ -81,6 +82,22 @@ proptest! {
             ValueRequest::Delete(wire) => ValueChange::try_from(sent(wire)),
         };
         prop_assert_eq!(back.unwrap(), change);
+    }
+
+    #[test]
+    fn relay_commands(relay in any::relay(), command in any::relay_command()) {
+        let report = RelayReport { relay, command };
+        let back = match RelayRequest::from(report.clone()) {
+            RelayRequest::Refusal(wire) => RelayReport::try_from(sent(wire)),
+            RelayRequest::Redelivery(wire) => RelayReport::try_from(sent(wire)),
+            RelayRequest::Receipt(wire) => RelayReport::try_from(sent(wire)),
+        };
+        prop_assert_eq!(back.unwrap(), report);
+    }
+
+    #[test]
+    fn names_of_streams(stream in any::stream()) {
+        prop_assert_eq!(StreamId::try_from(sent(v1::StreamId::from(stream.clone()))).unwrap(), stream);
     }
 
     #[test]

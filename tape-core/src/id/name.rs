@@ -158,6 +158,8 @@ names! {
     EventId = "event id", NAME_BYTES_MAX;
     /// A relay, which sends the feed to another system.
     RelayName = "relay", NAME_BYTES_MAX;
+    /// A system that a relay sends to, and that confirms what it erased.
+    SubscriberName = "subscriber", NAME_BYTES_MAX;
     /// The key of a label or of a piece of state.
     Key = "key", NAME_BYTES_MAX;
 }

@@ -1,8 +1,8 @@
 //! Full names of streams: runs, sessions and everything else that has entries of its own.
 
 use super::{
-    App, BusinessKey, ConnectorName, InvalidName, Invocation, NameProblem, SessionName, Tenant, User,
-    ValueName,
+    App, BusinessKey, ConnectorName, InvalidName, Invocation, NameProblem, RelayName, RelayStream,
+    SessionName, Tenant, User, ValueName,
 };
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -140,6 +140,8 @@ pub enum StreamId {
         /// The business key.
         key: BusinessKey,
     },
+    /// What is on record of a relay.
+    Relay(RelayStream),
 }
 
 impl StreamId {
@@ -149,6 +151,7 @@ impl StreamId {
         match self {
             Self::Run(run) => &run.tenant,
             Self::Session(session) => &session.tenant,
+            Self::Relay(relay) => &relay.tenant,
             Self::Shared { tenant, .. } | Self::Value { tenant, .. } | Self::KeyOwner { tenant, .. } => {
                 tenant
             }
@@ -164,6 +167,7 @@ impl StreamId {
             Self::Shared { .. } => "shared",
             Self::Value { .. } => "value",
             Self::KeyOwner { .. } => "claim",
+            Self::Relay(_) => "relay",
         }
     }
 
@@ -188,6 +192,7 @@ impl StreamId {
             }
             Self::Value { name, .. } => parts.push(name.as_str()),
             Self::KeyOwner { connector, key, .. } => parts.extend([connector.as_str(), key.as_str()]),
+            Self::Relay(relay) => parts.extend([relay.scope.as_str(), relay.name.as_str()]),
         }
         parts
     }
@@ -228,7 +233,7 @@ impl FromStr for StreamId {
         let form = || InvalidName {
             what: "stream",
             problem: NameProblem::Form {
-                form: "tenant/run|session|shared|value|claim/...",
+                form: "tenant/run|session|shared|value|claim|relay/...",
             },
         };
         let parts = text
@@ -266,6 +271,11 @@ impl FromStr for StreamId {
                 connector: ConnectorName::new(connector)?,
                 key: BusinessKey::new(key)?,
             },
+            [tenant, "relay", scope, name] => Self::Relay(RelayStream {
+                tenant: Tenant::new(tenant)?,
+                scope: scope.parse()?,
+                name: RelayName::new(name)?,
+            }),
             _ => return Err(form()),
         };
         Ok(stream)

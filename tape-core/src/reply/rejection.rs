@@ -274,6 +274,14 @@ pub enum Rejection {
         /// Where it stands now.
         standing: String,
     },
+    /// An entry that was refused was sent again already.
+    #[error("refusal {refusal} was sent again already, as entry {seq} says")]
+    Redelivered {
+        /// The refusal.
+        refusal: Seq,
+        /// The entry that says so.
+        seq: Seq,
+    },
     /// What the command needs was erased.
     #[error("the bytes of {what} were erased")]
     Erased {

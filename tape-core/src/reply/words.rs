@@ -84,6 +84,8 @@ words! {
         Entry = "entry",
         /// The owner of a business key.
         BusinessKey = "owner of the business key",
+        /// What a relay's sink refused.
+        Refusal = "refusal",
     }
 }
 
@@ -222,6 +224,10 @@ words! {
         Parent = "parent",
         /// The last entry of a run that is retired.
         LastEntry = "last entry",
+        /// An entry.
+        Entry = "entry",
+        /// How often something was tried.
+        Attempts = "attempts",
         /// The entries to erase.
         Entries = "entries",
         /// The author of an event.

@@ -186,7 +186,10 @@ impl Run {
             | EntryBody::SharedMerged(_)
             | EntryBody::ValuePut(_)
             | EntryBody::ValueDeleted(_)
-            | EntryBody::KeyTaken(_) => return Err("it does not belong into a run".to_owned()),
+            | EntryBody::KeyTaken(_)
+            | EntryBody::RelayRefused(_)
+            | EntryBody::RelayRedelivered(_)
+            | EntryBody::RelayReceipt(_) => return Err("it does not belong into a run".to_owned()),
         }
         self.note_change(&entry.body, seq);
         self.seq = seq;

@@ -415,6 +415,9 @@ impl Run {
             | B::ValuePut(_)
             | B::ValueDeleted(_)
             | B::KeyTaken(_)
+            | B::RelayRefused(_)
+            | B::RelayRedelivered(_)
+            | B::RelayReceipt(_)
             | B::PayloadErased(_)
             | B::ErasureFinished(_) => false,
         }

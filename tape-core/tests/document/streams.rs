@@ -10,6 +10,7 @@ use tape_core::entry::{Entry, EntryBody};
 use tape_core::id::Seq;
 use tape_core::key_owner::KeyOwner;
 use tape_core::payload::Digest;
+use tape_core::relay_record::RelayRecord;
 use tape_core::run::Run;
 use tape_core::session::Session;
 use tape_core::shared::Shared;
@@ -69,6 +70,7 @@ fn streams_take_the_kinds_of_the_page() {
         ("shared", taken::<Shared>(None)),
         ("value", taken::<Value>(None)),
         ("claim", taken::<KeyOwner>(Some("claim.taken"))),
+        ("relay", taken::<RelayRecord>(None)),
     ] {
         assert_eq!(said(&document, stream), taken, "{stream}");
     }

@@ -115,7 +115,7 @@ pub(crate) struct Form {
 }
 
 /// All forms of texts.
-pub(crate) const FORMS: [Form; 11] = [
+pub(crate) const FORMS: [Form; 12] = [
     form("text", "", None, |_| true),
     form("name", NAME, Some(200), is_name),
     form("business key", NAME, Some(256), is_name),
@@ -126,6 +126,7 @@ pub(crate) const FORMS: [Form; 11] = [
     form("half digest", "^[0-9a-f]{32}$", None, |text| is_hex(text, 32)),
     form("request id", "^[0-9a-f]{32}$", None, |text| is_hex(text, 32)),
     form("trace", TRACE, None, is_trace),
+    form("full name", FULL_NAME, None, is_full_name),
     form("content type", "^[ -~]+$", Some(100), is_printable),
 ];
 
@@ -134,6 +135,7 @@ const SCOPE: &str = r"^([^\u0000-\u001f\u007f-\u009f/#]+(/[^\u0000-\u001f\u007f-
 const POSITION: &str =
     r"^([^\u0000-\u001f\u007f-\u009f/#]+(/[^\u0000-\u001f\u007f-\u009f/#]+){0,15})?#(0|[1-9][0-9]{0,9})$";
 const EFFECT: &str = r"^([^\u0000-\u001f\u007f-\u009f/#]+(/[^\u0000-\u001f\u007f-\u009f/#]+){0,15})?#(0|[1-9][0-9]{0,9})\.(0|[1-9][0-9]{0,4})$";
+const FULL_NAME: &str = r"^[^\u0000-\u001f\u007f-\u009f/.*> ]+/(run|session|shared|value|claim|relay)(/[^\u0000-\u001f\u007f-\u009f/.*> ]+){1,4}$";
 const TRACE: &str = "^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$";
 
 const fn form(
@@ -176,6 +178,13 @@ fn is_place(text: &str, has_call: bool) -> bool {
         None => !has_call && number(place, 10),
     };
     is_scope(scope) && numbers
+}
+
+fn is_full_name(text: &str) -> bool {
+    let parts: Vec<&str> = text.split('/').collect();
+    let kinds = ["run", "session", "shared", "value", "claim", "relay"];
+    let part = |part: &&str| is_name(part) && !part.contains(['.', '*', '>', ' ']);
+    (3..=6).contains(&parts.len()) && kinds.contains(&parts[1]) && parts.iter().all(part)
 }
 
 fn is_hex(text: &str, len: usize) -> bool {

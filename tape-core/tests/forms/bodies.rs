@@ -12,12 +12,22 @@ use tape_core::entry::effect::AfterObservation;
 use tape_core::entry::run::RunOutcome;
 use tape_core::entry::run::{Lineage, UnhappyOutcome};
 use tape_core::entry::{budget, decision, effect as acts, erasure, gate, lease, obligation as undoing};
-use tape_core::entry::{run, sample, session, timer, value};
+use tape_core::entry::{relay, run, sample, session, timer, value};
 use tape_core::fingerprint::Fingerprint;
-use tape_core::id::{Epoch, Scope, Seq};
+use tape_core::id::{Epoch, Scope, Seq, StreamId};
 use tape_core::payload::Digest;
 
 use tape_core::state::Delta;
+
+/// The stream of an entry that a relay sends.
+fn sent(full: bool) -> StreamId {
+    let text = if full {
+        "acme/shared/treasury/ann%20lee"
+    } else {
+        "acme/run/treasury/ann/s1/i1"
+    };
+    text.parse().unwrap()
+}
 
 /// A body of every kind: with all optional fields if `full`, otherwise with none.
 pub(crate) fn bodies(full: bool) -> Vec<EntryBody> {
@@ -387,6 +397,25 @@ pub(crate) fn bodies(full: bool) -> Vec<EntryBody> {
             key: name("invoice-7"),
             run: run_id(),
             effect,
+        }
+        .into(),
+        relay::Refused {
+            entry: relay::SentEntry {
+                stream: sent(full),
+                seq: Seq(3),
+                digest: Digest::of(b"the chain"),
+            },
+            attempts: if full { 5 } else { 1 },
+            reason: text("400 Bad Request"),
+        }
+        .into(),
+        relay::Redelivered { refusal: Seq(7) }.into(),
+        relay::Receipt {
+            subscriber: name("lake"),
+            erasure: relay::RecordedErasure {
+                stream: sent(full),
+                seq: Seq(9),
+            },
         }
         .into(),
         erasure::Erased {

@@ -215,6 +215,7 @@ fn stream_of<S: Decider>() -> StreamId {
         "acme/shared/treasury/ann",
         "acme/value/rate",
         "acme/claim/bank/invoice-7",
+        "acme/relay/own/lake",
     ];
     let mut streams = streams
         .map(|stream| stream.parse::<StreamId>().unwrap())

@@ -179,6 +179,21 @@ pub(super) fn read_named(key: &[u8]) -> Option<StreamId> {
     std::str::from_utf8(key.get(3..)?).ok()?.parse().ok()
 }
 
+/// The row of a record. Records are few, so one range has them all: the service splits it where its load needs that.
+pub(super) fn record(name: &str) -> Bytes {
+    Key(vec![b'c']).text(name).done()
+}
+
+/// The rows of records whose names are from one text on and before another.
+pub(super) fn records(from: &str, before: &str) -> Range {
+    (record(from), record(before))
+}
+
+/// The name of the record whose row has this key.
+pub(super) fn read_record(key: &[u8]) -> Option<&str> {
+    std::str::from_utf8(key.strip_prefix(b"c")?).ok()
+}
+
 /// A row of a shard's log.
 pub(super) fn log(shard: Shard, number: u64) -> Bytes {
     Key::of_shard(b'l', shard).number(number).done()

@@ -50,6 +50,12 @@ pub(super) const MIGRATIONS: &[Migration] = &[
         )),
         sql: include_str!("schema3.sql"),
     },
+    Migration {
+        version: 4,
+        compatible_from: 1,
+        index: None,
+        sql: include_str!("schema4.sql"),
+    },
 ];
 
 const DOING: &str = "migrates the database";

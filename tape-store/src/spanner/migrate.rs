@@ -50,6 +50,11 @@ const MIGRATIONS: &[Migration] = &[
         compatible_from: 2,
         sql: include_str!("schema3.sql"),
     },
+    Migration {
+        version: 4,
+        compatible_from: 2,
+        sql: include_str!("schema4.sql"),
+    },
 ];
 
 const DOING: &str = "migrates the database";

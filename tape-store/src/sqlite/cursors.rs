@@ -5,7 +5,7 @@ use super::append::signed;
 use super::error::store_error;
 use super::read::get;
 use super::writer::{Writer, in_turn};
-use crate::cursors::{CursorStore, Record, Swap, list_from, listed};
+use crate::cursors::{CursorStore, Record, Swap, list_range};
 use crate::error::StoreError;
 use crate::group::page;
 use async_trait::async_trait;
@@ -15,8 +15,9 @@ use sqlx::sqlite::{Sqlite, SqliteArguments, SqliteRow};
 const DOING: &str = "keeps the places of readers";
 
 const READ: &str = "SELECT name, version, bytes FROM record WHERE name = ?";
-/// At most ?2 records from a name on, in the order of the bytes of their names.
-const LIST: &str = "SELECT name, version, bytes FROM record WHERE name >= ?1 ORDER BY name LIMIT ?2";
+/// At most ?3 records from one name on and before another, in the order of the bytes of their names.
+const LIST: &str =
+    "SELECT name, version, bytes FROM record WHERE name >= ?1 AND name < ?2 ORDER BY name LIMIT ?3";
 const MAKE: &str = "INSERT INTO record(name, version, bytes) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING";
 const REPLACE: &str = "UPDATE record SET version = ?2, bytes = ?3 WHERE name = ?1 AND version = ?4";
 const REMOVE: &str = "DELETE FROM record WHERE name = ?1 AND version = ?2";
@@ -44,14 +45,14 @@ impl CursorStore for SqliteStore {
         after: Option<&str>,
         limit: u32,
     ) -> Result<Vec<(String, Record)>, StoreError> {
+        let (from, before) = list_range(prefix, after);
         let list = async {
-            let query = sqlx::query(LIST)
-                .bind(list_from(prefix, after))
-                .bind(i64::from(page(limit)));
+            let query = sqlx::query(LIST).bind(from).bind(before);
+            let query = query.bind(i64::from(page(limit)));
             let rows = query.fetch_all(&self.readers).await.map_err(failed)?;
             rows.iter().map(named).collect::<Result<Vec<_>, _>>()
         };
-        Ok(listed(prefix, self.reading(list).await?))
+        self.reading(list).await
     }
 }
 

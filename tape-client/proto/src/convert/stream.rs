@@ -27,6 +27,7 @@ impl TryFrom<v1::StreamId> for StreamId {
                     key,
                 })
             }
+            Kind::Relay(relay) => required("relay", Some(relay)).map(Self::Relay),
         }
     }
 }
@@ -70,6 +71,7 @@ impl From<StreamId> for v1::StreamId {
                 connector: connector.into(),
                 key: key.into(),
             }),
+            StreamId::Relay(relay) => Kind::Relay(relay.into()),
         };
         Self { kind: Some(kind) }
     }

@@ -528,6 +528,8 @@ pub enum Reason {
     Changed = 31,
     /// A payload that the command needs was erased -> what
     Erased = 32,
+    /// An entry that a relay's sink refused was sent again already -> refusal, seq (the entries that say so)
+    Redelivered = 33,
     /// The message is not a request this server knows.
     /// INVALID_ARGUMENT: a field is missing, unknown or out of bounds -> field (its path), problem
     InvalidField = 40,
@@ -598,6 +600,7 @@ impl Reason {
             Self::RequestFromFuture => "REASON_REQUEST_FROM_FUTURE",
             Self::Changed => "REASON_CHANGED",
             Self::Erased => "REASON_ERASED",
+            Self::Redelivered => "REASON_REDELIVERED",
             Self::InvalidField => "REASON_INVALID_FIELD",
             Self::Unavailable => "REASON_UNAVAILABLE",
             Self::Draining => "REASON_DRAINING",
@@ -648,6 +651,7 @@ impl Reason {
             "REASON_REQUEST_FROM_FUTURE" => Some(Self::RequestFromFuture),
             "REASON_CHANGED" => Some(Self::Changed),
             "REASON_ERASED" => Some(Self::Erased),
+            "REASON_REDELIVERED" => Some(Self::Redelivered),
             "REASON_INVALID_FIELD" => Some(Self::InvalidField),
             "REASON_UNAVAILABLE" => Some(Self::Unavailable),
             "REASON_DRAINING" => Some(Self::Draining),
@@ -700,6 +704,8 @@ pub enum Missing {
     Entry = 14,
     /// The owner of a business key.
     BusinessKey = 15,
+    /// What a relay's sink refused.
+    Refusal = 16,
 }
 impl Missing {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -724,6 +730,7 @@ impl Missing {
             Self::LeaseOrClaim => "MISSING_LEASE_OR_CLAIM",
             Self::Entry => "MISSING_ENTRY",
             Self::BusinessKey => "MISSING_BUSINESS_KEY",
+            Self::Refusal => "MISSING_REFUSAL",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -745,6 +752,7 @@ impl Missing {
             "MISSING_LEASE_OR_CLAIM" => Some(Self::LeaseOrClaim),
             "MISSING_ENTRY" => Some(Self::Entry),
             "MISSING_BUSINESS_KEY" => Some(Self::BusinessKey),
+            "MISSING_REFUSAL" => Some(Self::Refusal),
             _ => None,
         }
     }
@@ -1018,6 +1026,10 @@ pub enum Field {
     State = 27,
     /// Where a session is rewound to.
     To = 28,
+    /// An entry.
+    Entry = 29,
+    /// How often something was tried.
+    Attempts = 30,
 }
 impl Field {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -1055,6 +1067,8 @@ impl Field {
             Self::Author => "FIELD_AUTHOR",
             Self::State => "FIELD_STATE",
             Self::To => "FIELD_TO",
+            Self::Entry => "FIELD_ENTRY",
+            Self::Attempts => "FIELD_ATTEMPTS",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -1089,6 +1103,8 @@ impl Field {
             "FIELD_AUTHOR" => Some(Self::Author),
             "FIELD_STATE" => Some(Self::State),
             "FIELD_TO" => Some(Self::To),
+            "FIELD_ENTRY" => Some(Self::Entry),
+            "FIELD_ATTEMPTS" => Some(Self::Attempts),
             _ => None,
         }
     }
@@ -1164,11 +1180,24 @@ pub struct BusinessKeyId {
     #[prost(string, tag = "3")]
     pub key: ::prost::alloc::string::String,
 }
+/// What is on record of a relay in one tenant. Each part but the scope is a name.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RelayStreamId {
+    /// The tenant, of which all entries are that are on record.
+    #[prost(string, tag = "1")]
+    pub tenant: ::prost::alloc::string::String,
+    /// Whose entries the relay sends: those of this tenant, or of all.
+    #[prost(enumeration = "RelayScope", tag = "2")]
+    pub scope: i32,
+    /// The relay.
+    #[prost(string, tag = "3")]
+    pub name: ::prost::alloc::string::String,
+}
 /// A stream: whatever has entries of its own. Its full name as a text, which the chain covers, is made of the same parts (docs/format.md).
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct StreamId {
     /// What the stream is of.
-    #[prost(oneof = "stream_id::Kind", tags = "1, 2, 3, 4, 5")]
+    #[prost(oneof = "stream_id::Kind", tags = "1, 2, 3, 4, 5, 6")]
     pub kind: ::core::option::Option<stream_id::Kind>,
 }
 /// Nested message and enum types in `StreamId`.
@@ -1191,6 +1220,9 @@ pub mod stream_id {
         /// The owner of a business key.
         #[prost(message, tag = "5")]
         BusinessKey(super::BusinessKeyId),
+        /// What is on record of a relay.
+        #[prost(message, tag = "6")]
+        Relay(super::RelayStreamId),
     }
 }
 /// Which tenants a call is about.
@@ -1245,6 +1277,39 @@ pub struct ObligationId {
     /// Zero for the effect itself, from 1 to 65535 for its duplicates.
     #[prost(uint32, tag = "2")]
     pub copy: u32,
+}
+/// Whose entries a relay sends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum RelayScope {
+    /// Not used.
+    Unspecified = 0,
+    /// Those of one tenant.
+    Own = 1,
+    /// Those of all tenants.
+    All = 2,
+}
+impl RelayScope {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "RELAY_SCOPE_UNSPECIFIED",
+            Self::Own => "RELAY_SCOPE_OWN",
+            Self::All => "RELAY_SCOPE_ALL",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "RELAY_SCOPE_UNSPECIFIED" => Some(Self::Unspecified),
+            "RELAY_SCOPE_OWN" => Some(Self::Own),
+            "RELAY_SCOPE_ALL" => Some(Self::All),
+            _ => None,
+        }
+    }
 }
 /// The outcome of a command on a run.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -2311,6 +2376,549 @@ pub mod feed_service_server {
     /// Generated gRPC service name
     pub const SERVICE_NAME: &str = "tape.v1.FeedService";
     impl<T> tonic::server::NamedService for FeedServiceServer<T> {
+        const NAME: &'static str = SERVICE_NAME;
+    }
+}
+/// Asks for a refusal to be recorded.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RecordRefusalRequest {
+    /// The stream of the relay, in the tenant of the entry.
+    #[prost(message, optional, tag = "1")]
+    pub relay: ::core::option::Option<RelayStreamId>,
+    /// The request's id, and the principal and trace of the caller.
+    #[prost(message, optional, tag = "2")]
+    pub context: ::core::option::Option<RequestContext>,
+    /// The stream of the entry, not that of a relay: what is on record would be sent, refused and put on record in its turn.
+    #[prost(message, optional, tag = "3")]
+    pub stream: ::core::option::Option<StreamId>,
+    /// The entry, from 1.
+    #[prost(uint64, tag = "4")]
+    pub seq: u64,
+    /// The chain digest up to and with the entry: 32 bytes.
+    #[prost(bytes = "bytes", tag = "5")]
+    pub digest: ::prost::bytes::Bytes,
+    /// How often it was sent, from 1.
+    #[prost(uint32, tag = "6")]
+    pub attempts: u32,
+    /// Why, as the sink or the relay says it: 1 byte to 8 KiB. It can be erased.
+    #[prost(string, tag = "7")]
+    pub reason: ::prost::alloc::string::String,
+}
+/// The refusal is on record.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RecordRefusalResponse {
+    /// The entry that says so.
+    #[prost(uint64, tag = "1")]
+    pub seq: u64,
+}
+/// Asks for a redelivery to be recorded.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RecordRedeliveryRequest {
+    /// The stream of the relay.
+    #[prost(message, optional, tag = "1")]
+    pub relay: ::core::option::Option<RelayStreamId>,
+    /// The request's id, and the principal and trace of the caller.
+    #[prost(message, optional, tag = "2")]
+    pub context: ::core::option::Option<RequestContext>,
+    /// The entry of that stream that records the refusal. Refused where there is no such refusal (`NOT_FOUND`), and where its entry was sent
+    /// again already (`REDELIVERED`), unless more than 1,024 refusals came after it: then it is recorded unchecked.
+    #[prost(uint64, tag = "3")]
+    pub refusal_seq: u64,
+}
+/// The redelivery is on record.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RecordRedeliveryResponse {
+    /// The entry that says so.
+    #[prost(uint64, tag = "1")]
+    pub seq: u64,
+}
+/// Asks for a receipt to be recorded.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RecordReceiptRequest {
+    /// The stream of the relay, in the tenant of the erasure.
+    #[prost(message, optional, tag = "1")]
+    pub relay: ::core::option::Option<RelayStreamId>,
+    /// The request's id, and the principal and trace of the caller.
+    #[prost(message, optional, tag = "2")]
+    pub context: ::core::option::Option<RequestContext>,
+    /// The subscriber: a name.
+    #[prost(string, tag = "3")]
+    pub subscriber: ::prost::alloc::string::String,
+    /// The stream whose payloads were erased, not that of a relay.
+    #[prost(message, optional, tag = "4")]
+    pub stream: ::core::option::Option<StreamId>,
+    /// The entry of that stream that records the erasure.
+    #[prost(uint64, tag = "5")]
+    pub erasure_seq: u64,
+}
+/// The receipt is on record.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RecordReceiptResponse {
+    /// The entry that says so.
+    #[prost(uint64, tag = "1")]
+    pub seq: u64,
+}
+/// Generated client implementations.
+pub mod relay_service_client {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    use tonic::codegen::http::Uri;
+    /// Operations of relays. What a relay has on record in a tenant is a stream of its own, whose entries `StreamService` reads and erases.
+    #[derive(Debug, Clone)]
+    pub struct RelayServiceClient<T> {
+        inner: tonic::client::Grpc<T>,
+    }
+    impl RelayServiceClient<tonic::transport::Channel> {
+        /// Attempt to create a new client by connecting to a given endpoint.
+        pub async fn connect<D>(dst: D) -> Result<Self, tonic::transport::Error>
+        where
+            D: TryInto<tonic::transport::Endpoint>,
+            D::Error: Into<StdError>,
+        {
+            let conn = tonic::transport::Endpoint::new(dst)?.connect().await?;
+            Ok(Self::new(conn))
+        }
+    }
+    impl<T> RelayServiceClient<T>
+    where
+        T: tonic::client::GrpcService<tonic::body::Body>,
+        T::Error: Into<StdError>,
+        T::ResponseBody: Body<Data = Bytes> + std::marker::Send + 'static,
+        <T::ResponseBody as Body>::Error: Into<StdError> + std::marker::Send,
+    {
+        pub fn new(inner: T) -> Self {
+            let inner = tonic::client::Grpc::new(inner);
+            Self { inner }
+        }
+        pub fn with_origin(inner: T, origin: Uri) -> Self {
+            let inner = tonic::client::Grpc::with_origin(inner, origin);
+            Self { inner }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> RelayServiceClient<InterceptedService<T, F>>
+        where
+            F: tonic::service::Interceptor,
+            T::ResponseBody: Default,
+            T: tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+                Response = http::Response<
+                    <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
+                >,
+            >,
+            <T as tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+            >>::Error: Into<StdError> + std::marker::Send + std::marker::Sync,
+        {
+            RelayServiceClient::new(InterceptedService::new(inner, interceptor))
+        }
+        /// Compress requests with the given encoding.
+        ///
+        /// This requires the server to support it otherwise it might respond with an
+        /// error.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.send_compressed(encoding);
+            self
+        }
+        /// Enable decompressing responses.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.accept_compressed(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_decoding_message_size(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_encoding_message_size(limit);
+            self
+        }
+        /// Records that the sink refused an entry for good. The same refusal, recorded again while the stream remembers it and before the entry was
+        /// sent again, returns the first one: a relay that crashed before its place moved records nothing twice.
+        pub async fn record_refusal(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RecordRefusalRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RecordRefusalResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = crate::codec::Codec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tape.v1.RelayService/RecordRefusal",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("tape.v1.RelayService", "RecordRefusal"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Records that an entry that was refused was sent again, and that the sink took it.
+        pub async fn record_redelivery(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RecordRedeliveryRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RecordRedeliveryResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = crate::codec::Codec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tape.v1.RelayService/RecordRedelivery",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("tape.v1.RelayService", "RecordRedelivery"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Records that a subscriber erased what was erased here. The same receipt, recorded again while the stream remembers it, returns the first
+        /// one.
+        pub async fn record_receipt(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RecordReceiptRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RecordReceiptResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = crate::codec::Codec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tape.v1.RelayService/RecordReceipt",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("tape.v1.RelayService", "RecordReceipt"));
+            self.inner.unary(req, path, codec).await
+        }
+    }
+}
+/// Generated server implementations.
+pub mod relay_service_server {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    /// Generated trait containing gRPC methods that should be implemented for use with RelayServiceServer.
+    #[async_trait]
+    pub trait RelayService: std::marker::Send + std::marker::Sync + 'static {
+        /// Records that the sink refused an entry for good. The same refusal, recorded again while the stream remembers it and before the entry was
+        /// sent again, returns the first one: a relay that crashed before its place moved records nothing twice.
+        async fn record_refusal(
+            &self,
+            request: tonic::Request<super::RecordRefusalRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RecordRefusalResponse>,
+            tonic::Status,
+        >;
+        /// Records that an entry that was refused was sent again, and that the sink took it.
+        async fn record_redelivery(
+            &self,
+            request: tonic::Request<super::RecordRedeliveryRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RecordRedeliveryResponse>,
+            tonic::Status,
+        >;
+        /// Records that a subscriber erased what was erased here. The same receipt, recorded again while the stream remembers it, returns the first
+        /// one.
+        async fn record_receipt(
+            &self,
+            request: tonic::Request<super::RecordReceiptRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RecordReceiptResponse>,
+            tonic::Status,
+        >;
+    }
+    /// Operations of relays. What a relay has on record in a tenant is a stream of its own, whose entries `StreamService` reads and erases.
+    #[derive(Debug)]
+    pub struct RelayServiceServer<T> {
+        inner: Arc<T>,
+        accept_compression_encodings: EnabledCompressionEncodings,
+        send_compression_encodings: EnabledCompressionEncodings,
+        max_decoding_message_size: Option<usize>,
+        max_encoding_message_size: Option<usize>,
+    }
+    impl<T> RelayServiceServer<T> {
+        pub fn new(inner: T) -> Self {
+            Self::from_arc(Arc::new(inner))
+        }
+        pub fn from_arc(inner: Arc<T>) -> Self {
+            Self {
+                inner,
+                accept_compression_encodings: Default::default(),
+                send_compression_encodings: Default::default(),
+                max_decoding_message_size: None,
+                max_encoding_message_size: None,
+            }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> InterceptedService<Self, F>
+        where
+            F: tonic::service::Interceptor,
+        {
+            InterceptedService::new(Self::new(inner), interceptor)
+        }
+        /// Enable decompressing requests with the given encoding.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.accept_compression_encodings.enable(encoding);
+            self
+        }
+        /// Compress responses with the given encoding, if the client supports it.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.send_compression_encodings.enable(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.max_decoding_message_size = Some(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.max_encoding_message_size = Some(limit);
+            self
+        }
+    }
+    impl<T, B> tonic::codegen::Service<http::Request<B>> for RelayServiceServer<T>
+    where
+        T: RelayService,
+        B: Body + std::marker::Send + 'static,
+        B::Error: Into<StdError> + std::marker::Send + 'static,
+    {
+        type Response = http::Response<tonic::body::Body>;
+        type Error = std::convert::Infallible;
+        type Future = BoxFuture<Self::Response, Self::Error>;
+        fn poll_ready(
+            &mut self,
+            _cx: &mut Context<'_>,
+        ) -> Poll<std::result::Result<(), Self::Error>> {
+            Poll::Ready(Ok(()))
+        }
+        fn call(&mut self, req: http::Request<B>) -> Self::Future {
+            match req.uri().path() {
+                "/tape.v1.RelayService/RecordRefusal" => {
+                    #[allow(non_camel_case_types)]
+                    struct RecordRefusalSvc<T: RelayService>(pub Arc<T>);
+                    impl<
+                        T: RelayService,
+                    > tonic::server::UnaryService<super::RecordRefusalRequest>
+                    for RecordRefusalSvc<T> {
+                        type Response = super::RecordRefusalResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::RecordRefusalRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as RelayService>::record_refusal(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RecordRefusalSvc(inner);
+                        let codec = crate::codec::Codec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tape.v1.RelayService/RecordRedelivery" => {
+                    #[allow(non_camel_case_types)]
+                    struct RecordRedeliverySvc<T: RelayService>(pub Arc<T>);
+                    impl<
+                        T: RelayService,
+                    > tonic::server::UnaryService<super::RecordRedeliveryRequest>
+                    for RecordRedeliverySvc<T> {
+                        type Response = super::RecordRedeliveryResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::RecordRedeliveryRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as RelayService>::record_redelivery(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RecordRedeliverySvc(inner);
+                        let codec = crate::codec::Codec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tape.v1.RelayService/RecordReceipt" => {
+                    #[allow(non_camel_case_types)]
+                    struct RecordReceiptSvc<T: RelayService>(pub Arc<T>);
+                    impl<
+                        T: RelayService,
+                    > tonic::server::UnaryService<super::RecordReceiptRequest>
+                    for RecordReceiptSvc<T> {
+                        type Response = super::RecordReceiptResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::RecordReceiptRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as RelayService>::record_receipt(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RecordReceiptSvc(inner);
+                        let codec = crate::codec::Codec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                _ => {
+                    Box::pin(async move {
+                        let mut response = http::Response::new(
+                            tonic::body::Body::default(),
+                        );
+                        let headers = response.headers_mut();
+                        headers
+                            .insert(
+                                tonic::Status::GRPC_STATUS,
+                                (tonic::Code::Unimplemented as i32).into(),
+                            );
+                        headers
+                            .insert(
+                                http::header::CONTENT_TYPE,
+                                tonic::metadata::GRPC_CONTENT_TYPE,
+                            );
+                        Ok(response)
+                    })
+                }
+            }
+        }
+    }
+    impl<T> Clone for RelayServiceServer<T> {
+        fn clone(&self) -> Self {
+            let inner = self.inner.clone();
+            Self {
+                inner,
+                accept_compression_encodings: self.accept_compression_encodings,
+                send_compression_encodings: self.send_compression_encodings,
+                max_decoding_message_size: self.max_decoding_message_size,
+                max_encoding_message_size: self.max_encoding_message_size,
+            }
+        }
+    }
+    /// Generated gRPC service name
+    pub const SERVICE_NAME: &str = "tape.v1.RelayService";
+    impl<T> tonic::server::NamedService for RelayServiceServer<T> {
         const NAME: &'static str = SERVICE_NAME;
     }
 }

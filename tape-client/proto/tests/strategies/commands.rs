@@ -7,13 +7,14 @@ use proptest::prelude::*;
 use tape_core::budget::Currency;
 use tape_core::command::{
     AttemptOutcome, Begin, Claimed, Command, Create, DriverCommand, ExternalCommand, Held, RecordDecision,
-    RunCommand, SessionCommand, UndoOutcome, ValueCommand, Verdict, WorkerCommand,
+    RelayCommand, RunCommand, SessionCommand, UndoOutcome, ValueCommand, Verdict, WorkerCommand,
 };
 use tape_core::effect::{EffectPolicy, EffectSpec, Mode, Outcome, Semantics, Undo};
 use tape_core::entry::TraceParent;
 use tape_core::entry::decision::Usage;
+use tape_core::entry::relay::{RecordedErasure, SentEntry};
 use tape_core::fingerprint::{Fingerprint, Part};
-use tape_core::id::{Epoch, RequestId, RunId, Seq, SessionId};
+use tape_core::id::{Epoch, RelayScope, RelayStream, RequestId, RunId, Seq, SessionId, StreamId};
 use tape_core::payload::Digest;
 use tape_core::state::{Delta, Json};
 use tape_core::time::Deadline;
@@ -423,5 +424,51 @@ pub(crate) fn value_command() -> impl Strategy<Value = Command<ValueCommand>> {
     command(prop_oneof![
         (payload(), of(any::<u64>())).prop_map(|(value, expected)| ValueCommand::Put { value, expected }),
         of(any::<u64>()).prop_map(|expected| ValueCommand::Delete { expected }),
+    ])
+}
+
+pub(crate) fn relay() -> impl Strategy<Value = RelayStream> {
+    let scope = proptest::sample::select(RelayScope::BOTH.as_slice());
+    (name(), scope, name()).prop_map(|(tenant, scope, name)| RelayStream { tenant, scope, name })
+}
+
+/// Streams of all kinds.
+pub(crate) fn stream() -> impl Strategy<Value = StreamId> {
+    prop_oneof![
+        run().prop_map(StreamId::Run),
+        session().prop_map(StreamId::Session),
+        (name(), name(), of(name())).prop_map(|(tenant, app, user)| StreamId::Shared { tenant, app, user }),
+        (name(), name()).prop_map(|(tenant, name)| StreamId::Value { tenant, name }),
+        (name(), name(), name()).prop_map(|(tenant, connector, key)| StreamId::KeyOwner {
+            tenant,
+            connector,
+            key
+        }),
+        relay().prop_map(StreamId::Relay),
+    ]
+}
+
+pub(crate) fn relay_command() -> impl Strategy<Value = Command<RelayCommand>> {
+    let sent = (stream(), any::<u64>(), any::<[u8; 32]>());
+    let sent = sent.prop_map(|(stream, seq, digest)| SentEntry {
+        stream,
+        seq: Seq(seq),
+        digest: Digest(digest),
+    });
+    let erasure = (stream(), any::<u64>());
+    let erasure = erasure.prop_map(|(stream, seq)| RecordedErasure {
+        stream,
+        seq: Seq(seq),
+    });
+    command(prop_oneof![
+        (sent, any::<u32>(), text()).prop_map(|(entry, attempts, reason)| RelayCommand::Refuse {
+            entry,
+            attempts,
+            reason
+        }),
+        any::<u64>().prop_map(|refusal| RelayCommand::Redelivered {
+            refusal: Seq(refusal)
+        }),
+        (name(), erasure).prop_map(|(subscriber, erasure)| RelayCommand::Receipt { subscriber, erasure }),
     ])
 }

@@ -236,6 +236,10 @@ pub(crate) fn rejection() -> BoxedStrategy<Rejection> {
                 .prop_map(|(limit, max, given)| R::LimitExceeded { limit, max, given }),
             (select(Field::ALL), text()).prop_map(|(field, problem)| R::Invalid { field, problem }),
             text().prop_map(|what| R::Erased { what }),
+            any::<[u64; 2]>().prop_map(|[refusal, seq]| R::Redelivered {
+                refusal: Seq(refusal),
+                seq: Seq(seq)
+            }),
         ],
     ]
     .boxed()

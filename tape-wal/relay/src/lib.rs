@@ -2,6 +2,8 @@
 //!
 //! A relay reads the feed, turns entries into [events](event::Event) and delivers them to a [sink](sink::Sink).
 
+#[cfg(feature = "testing")]
+pub mod conformance;
 pub mod event;
 mod event_data;
 pub mod event_format;

@@ -7,6 +7,7 @@ pub mod conformance;
 pub mod event;
 mod event_data;
 pub mod event_format;
+pub mod filter;
 pub mod payload_rule;
 pub mod redaction;
 pub mod sink;

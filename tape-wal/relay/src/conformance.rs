@@ -1,0 +1,3 @@
+//! The tests that every sink has to pass.
+
+pub mod pen;

@@ -5,14 +5,16 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::time::Duration;
-use tape_core::id::{Epoch, Holder, RelayId, RelayPart, Tenant};
+use tape_core::command::{Command, RelayCommand};
+use tape_core::id::{Epoch, Holder, RelayId, RelayPart, RelayStream, Tenant};
 use tape_core::relay::{Held, NotMoved, Place, Progress};
+use tape_core::reply::Reply;
 use tape_core::time::Timestamp;
 
 /// The part of a journal that keeps the places of relays.
 ///
-/// The place of a part is changed by one process at a time: by the holder of its lease, under the epoch that its claim gave it. None of these
-/// calls has a request id, since each may be repeated: a claim of the same holder gives a new epoch, and a move under the present epoch puts
+/// The place of a part is changed by one process at a time: by the holder of its lease, under the epoch that its claim gave it. But for [`Relays::record`],
+/// none of these calls has a request id, since each may be repeated: a claim of the same holder gives a new epoch, and a move under the present epoch puts
 /// the place where it says.
 ///
 /// # Errors
@@ -46,6 +48,13 @@ pub trait Relays: Send + Sync {
         from: Option<&str>,
         limit: u32,
     ) -> Result<PlacePage, JournalError>;
+
+    /// Puts something on record in the stream of a relay.
+    async fn record(
+        &self,
+        stream: &RelayStream,
+        command: Command<RelayCommand>,
+    ) -> Result<Reply, JournalError>;
 
     /// Does something to all parts of a relay. Processes that carry them notice with their next move. Returns the number of parts there are.
     async fn control(&self, relay: &RelayId, control: &Control) -> Result<u64, JournalError>;

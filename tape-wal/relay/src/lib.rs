@@ -4,10 +4,22 @@
 
 #[cfg(feature = "testing")]
 pub mod conformance;
+mod counts;
+mod delivery;
 pub mod event;
 mod event_data;
 pub mod event_format;
 pub mod filter;
+mod part;
 pub mod payload_rule;
+mod reader;
 pub mod redaction;
+mod refusals;
+mod relay;
+mod settings;
 pub mod sink;
+mod unmoved;
+
+pub use counts::Counts;
+pub use relay::{Relay, Running};
+pub use settings::{Settings, Start};

@@ -1,7 +1,5 @@
 //! What sinks are made of: calls of a bounded size, one event of a stream at a time, and a broadcast.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use serde_json::json;
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};

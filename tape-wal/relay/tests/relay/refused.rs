@@ -15,7 +15,7 @@ async fn a_poison_entry_is_on_record_and_its_neighbours_keep_their_order() {
     let running = start(&world, "acme/lake", &sink, "one");
     world.put_all("acme", &["a", "b", "c"], 20).await;
     let seen = sink.has(59 + 1).await;
-    running.stop().await.unwrap();
+    running.drain().await;
     let of = |stream: &str| -> Vec<u64> {
         let of = seen.iter().filter(|(seen, _)| seen.to_string() == stream);
         of.map(|(_, seq)| *seq).collect()
@@ -52,7 +52,7 @@ async fn a_sink_that_refuses_everything_makes_no_endless_records() {
         world.put_all(tenant, &["a", "b"], 3).await;
     }
     world.is_through("*/lake").await;
-    running.stop().await.unwrap();
+    running.drain().await;
     for tenant in ["acme", "beta"] {
         let refusals = world.refusals(&format!("{tenant}/relay/all/lake")).await;
         assert_eq!(refusals.len(), 6);
@@ -88,7 +88,7 @@ async fn a_sink_that_fails_for_a_while_loses_nothing_and_holds_little() {
     let parts = world.is_through("acme/lake").await;
     assert!(!parts.iter().any(failing), "it works again");
     assert_eq!(running.counts().events_waiting, 0);
-    running.stop().await.unwrap();
+    running.drain().await;
 }
 
 async fn sink_is_tried(world: &World, sink: &Told) {
@@ -110,7 +110,7 @@ async fn an_event_that_fails_holds_up_its_stream_and_no_other_of_its_page() {
     });
     let running = start(&world, "acme/lake", &sink, "one");
     let seen = sink.has(12).await;
-    running.stop().await.unwrap();
+    running.drain().await;
     assert_eq!(remembered(&seen).len(), 3);
     assert_eq!(sink.seen().len(), 12, "nothing was delivered twice");
 }

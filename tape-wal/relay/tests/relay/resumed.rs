@@ -14,7 +14,7 @@ async fn every_entry_is_delivered_in_its_order_and_the_place_moves_past_it() {
     assert_eq!(seen.len(), 4);
     assert!(seen.values().all(|last| *last == 100));
     let parts = world.is_through("acme/lake").await;
-    running.stop().await.unwrap();
+    running.drain().await;
     assert_eq!(sink.seen().len(), 400, "nothing was delivered twice");
     assert_eq!(parts.iter().map(|part| part.place.delivered).sum::<u64>(), 400);
 }
@@ -26,7 +26,7 @@ async fn a_relay_goes_on_where_it_stopped() {
         let running = start(&world, "acme/lake", &sink, "one");
         world.put_all("acme", &["a", "b", "c"], 20).await;
         sink.has(60 * round).await;
-        running.stop().await.unwrap();
+        running.drain().await;
         world.put_all("acme", &[], 20).await;
     }
     assert_eq!(

@@ -35,7 +35,7 @@ async fn a_sink_that_is_gone_disables_the_relay_until_a_person_enables_it() {
         .unwrap();
     let seen = sink.has(4).await;
     assert_eq!(seen.iter().map(|(_, seq)| *seq).collect::<Vec<_>>(), [1, 2, 3, 4]);
-    running.stop().await.unwrap();
+    running.drain().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -56,5 +56,5 @@ async fn a_sink_that_has_failed_for_too_long_is_disabled() {
         reasons[0].starts_with("the sink has taken nothing for"),
         "{reasons:?}"
     );
-    running.stop().await.unwrap();
+    running.drain().await;
 }

@@ -34,7 +34,7 @@ async fn a_process_that_was_away_moves_nothing() {
     world.put_all("acme", &["a", "b", "c"], 5).await;
     sink.has(15).await;
     let before = world.is_through("acme/lake").await;
-    running.stop().await.unwrap();
+    running.drain().await;
     let part = before[0].part.clone();
     let lease = Duration::from_secs(60);
     let claim = world
@@ -81,6 +81,6 @@ async fn a_relay_that_is_put_back_sends_everything_again() {
     let seen = sink.has(30).await;
     assert_eq!(seen[15..].len(), 15);
     remembered(&seen[15..]);
-    running.stop().await.unwrap();
+    running.drain().await;
     let _ = Arc::strong_count(&sink);
 }

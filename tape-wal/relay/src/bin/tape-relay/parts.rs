@@ -1,0 +1,179 @@
+//! Makes relays of their entries in the file.
+
+use crate::file::{Entry, File, JsonLines, Misconfigured, Payload, Webhook};
+use std::fmt::Display;
+use std::sync::Arc;
+use std::time::Duration;
+use tape_core::id::RelayId;
+use tape_core::subject::Pattern;
+use tape_environment::Environment;
+use tape_relay::Relay;
+use tape_relay::event_format::{DEFAULT_EVENT_BYTES_MAX, DEFAULT_SOURCE, EventFormat};
+use tape_relay::filter::{Filter, Predicate};
+use tape_relay::payload_rule::PayloadRule;
+use tape_relay::redaction::Redaction;
+use tape_relay::sink::Sink;
+use tape_relay::sinks;
+use tape_relay::sinks::json_lines::{DEFAULT_AGE_MAX, DEFAULT_FILE_BYTES_MAX, JsonLinesSettings};
+use tape_relay::sinks::webhook::{DEFAULT_TIMEOUT, Secret, WebhookSettings};
+
+/// The relays that are to be carried: all, or those that are named.
+pub(crate) async fn relays(
+    file: &File,
+    only: &[RelayId],
+    environment: &Arc<dyn Environment>,
+) -> Result<Vec<Relay>, Misconfigured> {
+    if let Some(unknown) = only.iter().find(|relay| !file.relays.contains_key(relay)) {
+        return Err(Misconfigured::Unknown {
+            relay: unknown.clone(),
+            known: known(file),
+        });
+    }
+    let chosen = file
+        .relays
+        .iter()
+        .filter(|(relay, _)| only.is_empty() || only.contains(relay));
+    let mut relays = Vec::new();
+    for (id, entry) in chosen {
+        relays.push(relay(id, entry, environment).await?);
+    }
+    if relays.is_empty() {
+        return Err(Misconfigured::NoRelay);
+    }
+    Ok(relays)
+}
+
+fn known(file: &File) -> String {
+    let names: Vec<String> = file.relays.keys().map(ToString::to_string).collect();
+    if names.is_empty() {
+        "none".to_owned()
+    } else {
+        names.join(", ")
+    }
+}
+
+async fn relay(
+    id: &RelayId,
+    entry: &Entry,
+    environment: &Arc<dyn Environment>,
+) -> Result<Relay, Misconfigured> {
+    let predicate = entry.predicate.as_deref();
+    let predicate = predicate
+        .map(|source| Predicate::compile(source, environment))
+        .transpose();
+    let pattern = entry.pattern.clone().unwrap_or_else(Pattern::all);
+    if let (Some(own), Some(of)) = (&id.tenant, pattern.tenant())
+        && *own != of
+    {
+        let problem = format!("chooses entries of '{of}' alone, and the relay has those of '{own}' alone");
+        return Err(invalid(id, "pattern", problem));
+    }
+    let source = entry.source.as_deref().unwrap_or(DEFAULT_SOURCE);
+    let bytes_max = entry.event_bytes_max.unwrap_or(DEFAULT_EVENT_BYTES_MAX);
+    let format = EventFormat::new(source, payload_rule(id, entry)?, bytes_max);
+    Ok(Relay {
+        id: id.clone(),
+        filter: Filter::new(
+            pattern,
+            predicate.map_err(|problem| invalid(id, "predicate", problem))?,
+        ),
+        format: format.map_err(|problem| invalid(id, "source and event_bytes_max", problem))?,
+        sink: sink(id, entry, environment).await?,
+        settings: entry.settings(id)?,
+    })
+}
+
+fn payload_rule(id: &RelayId, entry: &Entry) -> Result<PayloadRule, Misconfigured> {
+    if entry.payload != Payload::Redact && !entry.redact.is_empty() {
+        return Err(invalid(id, "redact", "is for `payload = \"redact\"`"));
+    }
+    Ok(match entry.payload {
+        Payload::Include => PayloadRule::Include,
+        Payload::Omit => PayloadRule::Omit,
+        Payload::Redact => {
+            let redaction = Redaction::new(&entry.redact);
+            PayloadRule::Redact(redaction.map_err(|problem| invalid(id, "redact", problem))?)
+        }
+    })
+}
+
+async fn sink(
+    id: &RelayId,
+    entry: &Entry,
+    environment: &Arc<dyn Environment>,
+) -> Result<Arc<dyn Sink>, Misconfigured> {
+    match (&entry.json_lines, &entry.webhook, &entry.pubsub, entry.null) {
+        (Some(lines), None, None, false) => json_lines(id, lines, environment),
+        (None, Some(endpoint), None, false) => webhook(id, endpoint, environment),
+        (None, None, Some(topic), false) => pubsub(id, topic).await,
+        (None, None, None, true) => Ok(Arc::new(sinks::Null)),
+        _ => Err(Misconfigured::Sinks { relay: id.clone() }),
+    }
+}
+
+fn json_lines(
+    id: &RelayId,
+    lines: &JsonLines,
+    environment: &Arc<dyn Environment>,
+) -> Result<Arc<dyn Sink>, Misconfigured> {
+    let settings = JsonLinesSettings::new(
+        &lines.path,
+        lines.bytes_max.unwrap_or(DEFAULT_FILE_BYTES_MAX),
+        lines.age_max_ms.map_or(DEFAULT_AGE_MAX, Duration::from_millis),
+    );
+    let settings = settings.map_err(|problem| invalid(id, "json_lines", problem))?;
+    Ok(Arc::new(sinks::JsonLines::new(settings, Arc::clone(environment))))
+}
+
+fn webhook(
+    id: &RelayId,
+    endpoint: &Webhook,
+    environment: &Arc<dyn Environment>,
+) -> Result<Arc<dyn Sink>, Misconfigured> {
+    let wrong = |problem: tape_relay::sinks::webhook::InvalidWebhook| invalid(id, "webhook", problem);
+    let secrets = endpoint.secrets_env.iter().map(|variable| secret(id, variable));
+    let secrets = secrets.collect::<Result<Vec<Secret>, _>>()?;
+    let mut settings = WebhookSettings::new(&endpoint.url, secrets, endpoint.insecure).map_err(wrong)?;
+    let timeout = endpoint.timeout_ms.map_or(DEFAULT_TIMEOUT, Duration::from_millis);
+    settings = settings.with_timeout(timeout).map_err(wrong)?;
+    if let Some(concurrency) = endpoint.concurrency {
+        settings = settings.with_concurrency(concurrency).map_err(wrong)?;
+    }
+    if let Some(refused) = &endpoint.refused {
+        settings = settings.with_refused(refused).map_err(wrong)?;
+    }
+    let sink = sinks::Webhook::new(settings, Arc::clone(environment)).map_err(wrong)?;
+    Ok(Arc::new(sink))
+}
+
+fn secret(id: &RelayId, variable: &str) -> Result<Secret, Misconfigured> {
+    let secret = std::env::var(variable).ok().filter(|secret| !secret.is_empty());
+    // The text in place of the variable's name may be the secret itself, so it is not repeated.
+    let Some(secret) = secret else {
+        let problem = "names a variable of the environment that is not set, or empty";
+        return Err(invalid(id, "webhook.secrets_env", problem));
+    };
+    secret
+        .parse()
+        .map_err(|problem| invalid(id, "webhook.secrets_env", problem))
+}
+
+#[cfg(feature = "pubsub")]
+async fn pubsub(id: &RelayId, topic: &crate::file::Pubsub) -> Result<Arc<dyn Sink>, Misconfigured> {
+    let sink = sinks::Pubsub::open(&topic.topic, topic.ordered.unwrap_or(true)).await;
+    Ok(Arc::new(sink.map_err(|problem| invalid(id, "pubsub", problem))?))
+}
+
+#[cfg(not(feature = "pubsub"))]
+#[expect(clippy::unused_async, reason = "as it is with the feature")]
+async fn pubsub(id: &RelayId, _: &crate::file::Pubsub) -> Result<Arc<dyn Sink>, Misconfigured> {
+    Err(Misconfigured::NoPubsub { relay: id.clone() })
+}
+
+fn invalid(relay: &RelayId, key: &'static str, problem: impl Display) -> Misconfigured {
+    Misconfigured::Invalid {
+        relay: relay.clone(),
+        key,
+        problem: problem.to_string(),
+    }
+}

@@ -11,3 +11,4 @@ pub mod filter;
 pub mod payload_rule;
 pub mod redaction;
 pub mod sink;
+pub mod sinks;

@@ -1,0 +1,4 @@
+//! Sinks that come with the crate.
+
+#[cfg(feature = "pubsub")]
+pub mod pubsub;

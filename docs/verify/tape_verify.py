@@ -244,6 +244,8 @@ deadline          | at?:time in_ms?:number
 currency          | unit:name
 answered_by       | by:signal|earlier_signal|deadline id@signal|earlier_signal:name who?:name received@earlier_signal:number
 refused_merge     | source:number scope:app|user problem:text
+sent_entry        | stream:full_name seq:number digest:digest
+recorded_erasure  | stream:full_name seq:number
 """
 
 # The envelope and the lines of an export.
@@ -314,6 +316,9 @@ shared.merged      | session:session_name source:number recorded_at?:time delta:
 value.put          | version:number_1 value:payload previous?:payload | value previous |
 value.deleted      | version:number_1 previous?:payload | previous |
 claim.taken        | connector:name key:business_key run:run_name effect:effect_id | |
+relay.refused      | entry:sent_entry attempts:u32 reason:text | | reason
+relay.redelivered  | refusal:number | |
+relay.receipt      | subscriber:name erasure:recorded_erasure | |
 payload.erased     | entries:list<number> reason:text | | reason
 payload.erasure_finished | through:number | |
 """
@@ -381,10 +386,19 @@ def like(pattern: str) -> Callable[[str], bool]:
     return lambda text: compiled.fullmatch(text) is not None
 
 
+def is_full_name(text: str) -> bool:
+    try:
+        parse_name(text)
+    except Wrong:
+        return False
+    return True
+
+
 TEXTS: Dict[str, Callable[[str], bool]] = {
     "text": lambda text: True,
     "name": is_name,
     "business_key": lambda text: is_name(text, 256),
+    "full_name": is_full_name,
     "scope": is_scope,
     "position": lambda text: is_place(text, False),
     "effect_id": lambda text: is_place(text, True),
@@ -471,6 +485,7 @@ STREAMS = {
     ("shared", 2): ("app", "user"),
     ("value", 1): ("name",),
     ("claim", 2): ("connector", "key"),
+    ("relay", 2): ("scope", "name"),
 }
 UNESCAPED = re.compile(r"[/.*> ]|%(?!25|2F|2E|2A|3E|20)")
 
@@ -487,6 +502,8 @@ def parse_name(name: str) -> Tuple[str, Dict[str, str]]:
         parts[title] = re.sub("%(..)", lambda match: chr(int(match[1], 16)), part) if not UNESCAPED.search(part) else ""
         if not is_name(parts[title], 256 if title == "key" else 200):
             raise Wrong(f"the {title} in the name is empty, too long, or not escaped as names are")
+    if kind == "relay" and parts["scope"] not in ("own", "all"):
+        raise Wrong("the scope in the name is neither own nor all")
     return kind, parts
 
 
@@ -504,6 +521,9 @@ def check_names(kind: str, body: Dict[str, Any], parts: Dict[str, str]) -> None:
         said = body["session"]
     elif kind == "claim.taken":
         said = {**body, "tenant": body["run"]["tenant"]}
+    elif kind in ("relay.refused", "relay.receipt"):
+        about = body["entry" if kind == "relay.refused" else "erasure"]
+        said = {"tenant": parse_name(about["stream"])[1]["tenant"]}
     for title, part in parts.items():
         if title in said and said[title] != part:
             raise Wrong(f"its {title} is {quoted(said[title])}, that of the stream is {quoted(part)}")
@@ -715,7 +735,7 @@ class Stream:
         if entry.kind == "run.begun" and entry.seq != 1:
             raise Wrong(f"{entry.kind} is not the first entry")
         group = entry.kind.split(".")[0]
-        owner = group if group in ("session", "shared", "value", "claim") else "run"
+        owner = group if group in ("session", "shared", "value", "claim", "relay") else "run"
         if group != "payload" and self._kind not in ("", owner):
             raise Wrong(f"{entry.kind} stands in a stream of another kind")
 

@@ -505,6 +505,28 @@ class ByHand(unittest.TestCase):
         self.expect(tv.BROKEN, "its user", Journal().add("acme/shared/app/bob", "shared.merged", merged))
         self.expect(tv.BROKEN, "another kind", Journal().add("acme/shared/app", "value.deleted", {"version": 1}))
 
+    def test_records_of_relays(self) -> None:
+        relay = "acme/relay/own/lake"
+        entry = {"stream": VALUE, "seq": 1, "digest": "7" * 64}
+        erasure = {"stream": VALUE, "seq": 2}
+
+        def record(name: str = relay, entry: Dict[str, Any] = entry, erasure: Dict[str, Any] = erasure) -> Journal:
+            journal = Journal().add(name, "relay.refused", {"entry": entry, "attempts": 1, "reason": ""}, b"", ["no"])
+            journal.add(name, "relay.redelivered", {"refusal": 1})
+            return journal.add(name, "relay.receipt", {"subscriber": "lake", "erasure": erasure})
+
+        self.expect(tv.SOUND, "", record())
+        self.expect(tv.SOUND, "", record("acme/relay/all/lake"))
+        self.expect(tv.BROKEN, "neither own nor all", record("acme/relay/any/lake"))
+        self.expect(tv.BROKEN, "another kind", record(VALUE))
+        self.expect(tv.BROKEN, "another kind", Journal().add(relay, "value.deleted", {"version": 1}))
+        for of_another in ({"entry": {**entry, "stream": "beta/value/rate"}}, {"erasure": {**erasure, "stream": "beta/value/rate"}}):
+            self.expect(tv.BROKEN, "its tenant", record(**of_another))
+        self.expect(tv.BROKEN, "not of the type full_name", record(entry={**entry, "stream": "acme/value/a.b"}))
+        self.expect(tv.BROKEN, "not of the type digest", record(entry={**entry, "digest": "7"}))
+        self.expect(tv.BROKEN, "`reason` stands in the envelope", self.body(record(), relay, 1, reason="no"))
+        self.expect(tv.BROKEN, "its bytes are gone", self.changed(record(), relay, 1, lambda e: e.update(data=None)))
+
     def test_retired_runs(self) -> None:
         self.expect(tv.BROKEN, "`dropped`", self.body(a_retired_run(), RUN, 9, dropped=7))
         self.expect(tv.BROKEN, "`dropped`", a_run().add(RUN, "run.retired", a_retired_run().streams[RUN][0]["envelope"]["entry"]["body"]))

@@ -1,18 +1,20 @@
-//! Relays as a journal sees them: where each is in the feed, and which process carries it.
+//! Relays as a journal sees them: where each is in the feed, which process carries it, and what is on record of it.
 
 use crate::error::JournalError;
 use async_trait::async_trait;
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::time::Duration;
-use tape_core::id::{Epoch, Holder, RelayId, RelayPart, Tenant};
+use tape_core::command::{Command, RelayCommand};
+use tape_core::id::{Epoch, Holder, RelayId, RelayPart, RelayStream, Tenant};
 use tape_core::relay::{Held, NotMoved, Place, Progress};
+use tape_core::reply::Reply;
 use tape_core::time::Timestamp;
 
-/// The part of a journal that keeps the places of relays.
+/// The part of a journal that keeps the places of relays, and records what they report.
 ///
-/// The place of a part is changed by one process at a time: by the holder of its lease, under the epoch that its claim gave it. None of these
-/// calls has a request id, since each may be repeated: a claim of the same holder gives a new epoch, and a move under the present epoch puts
+/// The place of a part is changed by one process at a time: by the holder of its lease, under the epoch that its claim gave it. No call about a
+/// place has a request id, since each may be repeated: a claim of the same holder gives a new epoch, and a move under the present epoch puts
 /// the place where it says.
 ///
 /// # Errors
@@ -49,6 +51,14 @@ pub trait Relays: Send + Sync {
 
     /// Does something to all parts of a relay. Processes that carry them notice with their next move. Returns the number of parts there are.
     async fn control(&self, relay: &RelayId, control: &Control) -> Result<u64, JournalError>;
+
+    /// Records something of a relay in the stream that it has in a tenant. The reply names the entry that says it: the first, where the same is
+    /// on record already.
+    async fn record(
+        &self,
+        stream: &RelayStream,
+        command: Command<RelayCommand>,
+    ) -> Result<Reply, JournalError>;
 }
 
 /// The answer to a claim.

@@ -1,4 +1,4 @@
-//! Beginnings of names, by which runs, sessions, values and the streams of relays are listed.
+//! Beginnings of names, by which runs, sessions and values are listed.
 
 use super::stream::{unescape, write_escaped};
 use super::{App, InvalidName, NameProblem, RunId, StreamId, Tenant, User, ValueName};
@@ -94,7 +94,7 @@ impl FromStr for RunPrefix {
     }
 }
 
-/// The beginning of the names of sessions, of values, or of the streams of relays, of one tenant. Names are compared as they are stored: with escapes, by bytes.
+/// The beginning of the names of sessions, or of values, of one tenant. Names are compared as they are stored: with escapes, by bytes.
 ///
 /// A part of a name is whole before a slash, so the sessions of the tenant `acme` are not those of `acme2`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -131,15 +131,6 @@ impl StreamPrefix {
         Self(text)
     }
 
-    /// The streams of relays of a tenant.
-    #[must_use]
-    pub fn relays(tenant: &Tenant) -> Self {
-        let mut text = String::new();
-        escape(tenant.as_str(), &mut text);
-        text.push_str("/relay/");
-        Self(text)
-    }
-
     /// The text: the least that a name with this beginning can be.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -163,10 +154,10 @@ impl StreamPrefix {
 }
 
 impl StreamId {
-    /// Whether stores list the stream by its name, as they do sessions, values and those of relays. Runs have lists of their own.
+    /// Whether stores list the stream by its name, as they do sessions and values. Runs have lists of their own.
     #[must_use]
     pub const fn is_listed_by_name(&self) -> bool {
-        matches!(self, Self::Session(_) | Self::Value { .. } | Self::Relay(_))
+        matches!(self, Self::Session(_) | Self::Value { .. })
     }
 }
 

@@ -15,6 +15,7 @@ mod name_lists;
 mod outlived;
 pub(crate) mod places;
 mod queues;
+mod relays;
 mod retention;
 mod run_list;
 mod run_scan;
@@ -38,6 +39,7 @@ use tape_core::command::{Command, ExternalCommand, Rewind, RunCommand, SessionCo
 use tape_core::erasure::Erasure;
 use tape_core::id::{RequestClock, RequestId, RunId, Seq, SessionId, StreamId, Tenant, ValueName};
 use tape_core::key_owner::KeyOwner;
+use tape_core::relay_record::RelayRecord;
 use tape_core::reply::{Field, Rejection, Reply};
 use tape_core::run::Run;
 use tape_core::session::Session;
@@ -51,7 +53,7 @@ use tape_store::error::StoreError;
 
 /// About how many bytes of the states of runs are kept in memory.
 const RUNS_CACHE_BYTES: usize = 64 << 20;
-/// The same for each of sessions, shared state, values and claims.
+/// The same for each of sessions, shared state, values, claims and records of relays.
 const OTHERS_CACHE_BYTES: usize = 16 << 20;
 
 /// Everything that can be asked of a journal, over any store. Cheap to clone.
@@ -86,6 +88,7 @@ struct Parts {
     shared: StreamService<Shared>,
     values: StreamService<Value>,
     claims: StreamService<KeyOwner>,
+    relays: StreamService<RelayRecord>,
     outlived: Outlived,
     places: places::Places,
     audits: Audits,
@@ -141,6 +144,7 @@ impl Engine {
             shared: journal(own(), OTHERS_CACHE_BYTES),
             values: journal(own(), OTHERS_CACHE_BYTES),
             claims: journal(own(), OTHERS_CACHE_BYTES),
+            relays: journal(own(), OTHERS_CACHE_BYTES),
             outlived: Outlived::default(),
             places: places::Places::default(),
             audits: Audits::default(),

@@ -4,11 +4,23 @@
 
 #[cfg(feature = "testing")]
 pub mod conformance;
+mod counts;
+mod delivery;
 pub mod event;
 mod event_data;
 pub mod event_format;
 pub mod filter;
+mod part;
 pub mod payload_rule;
+mod reader;
 pub mod redaction;
+mod refusals;
+mod relay;
+mod settings;
 pub mod sink;
 pub mod sinks;
+mod unmoved;
+
+pub use counts::Counts;
+pub use relay::{Relay, Running};
+pub use settings::{Settings, Start};

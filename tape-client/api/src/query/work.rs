@@ -21,7 +21,7 @@ impl DueFilter {
             StreamId::Run(run) => Some(&run.app),
             StreamId::Session(session) => Some(&session.app),
             StreamId::Shared { app, .. } => Some(app),
-            StreamId::Value { .. } | StreamId::KeyOwner { .. } => None,
+            StreamId::Value { .. } | StreamId::KeyOwner { .. } | StreamId::Relay(_) => None,
         };
         self.tenant
             .as_ref()

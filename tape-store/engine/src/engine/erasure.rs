@@ -104,6 +104,7 @@ impl Parts {
             StreamId::Shared { .. } => self.shared.erase(stream, command).await,
             StreamId::Value { .. } => self.values.erase(stream, command).await,
             StreamId::KeyOwner { .. } => self.claims.erase(stream, command).await,
+            StreamId::Relay(_) => self.relays.erase(stream, command).await,
         }
     }
 
@@ -118,6 +119,7 @@ impl Parts {
             StreamId::Session(_) => of(self.sessions.state(stream).await?),
             StreamId::Shared { .. } => of(self.shared.state(stream).await?),
             StreamId::Value { .. } => of(self.values.state(stream).await?),
+            StreamId::Relay(_) => of(self.relays.state(stream).await?),
             StreamId::KeyOwner { .. } => Vec::new(),
         })
     }
@@ -212,7 +214,9 @@ impl Parts {
                 }
                 Ok(copies)
             }
-            StreamId::Run(_) | StreamId::Shared { .. } | StreamId::KeyOwner { .. } => Ok(copies),
+            StreamId::Run(_) | StreamId::Shared { .. } | StreamId::KeyOwner { .. } | StreamId::Relay(_) => {
+                Ok(copies)
+            }
         }
     }
 

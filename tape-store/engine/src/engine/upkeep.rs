@@ -401,6 +401,7 @@ impl Parts {
             StreamId::Shared { .. } => Implied::by(self.shared.state(stream).await?),
             StreamId::Value { .. } => Implied::by(self.values.state(stream).await?),
             StreamId::KeyOwner { .. } => Implied::by(self.claims.state(stream).await?),
+            StreamId::Relay(_) => Implied::by(self.relays.state(stream).await?),
         })
     }
 

@@ -14,14 +14,24 @@ use tape_api::relays::{
 use tape_api::{JournalError, Relays};
 use tape_core::causes::Causes;
 use tape_core::codec::decode;
-use tape_core::id::{Epoch, Holder, RelayId, RelayPart, Tenant};
+use tape_core::command::{Command, RelayCommand};
+use tape_core::id::{Epoch, Holder, RelayId, RelayPart, RelayStream, Tenant};
 use tape_core::limits::PAGE_ENTRIES_MAX;
 use tape_core::relay::{Place, Progress};
+use tape_core::reply::Reply;
 use tape_core::time::Timestamp;
 use tape_store::contract::{Cursor, FeedEntry, Shard};
 
 #[async_trait]
 impl Relays for Engine {
+    async fn record(
+        &self,
+        stream: &RelayStream,
+        command: Command<RelayCommand>,
+    ) -> Result<Reply, JournalError> {
+        Ok(Self::record(self, stream, command).await?)
+    }
+
     async fn claim(
         &self,
         part: &RelayPart,

@@ -1,0 +1,162 @@
+//! Reads a part of the feed ahead of the sink, and makes events of it.
+
+use crate::counts::{Counters, add, change};
+use crate::event::Event;
+use crate::event_format::EventFormat;
+use crate::filter::Filter;
+use bytes::Bytes;
+use futures::StreamExt as _;
+use std::sync::Arc;
+use std::time::Duration;
+use tape_api::backoff::Backoff;
+use tape_api::query::{FeedPage, Tail};
+use tape_api::{Journal, JournalError};
+use tape_core::causes::Causes;
+use tape_core::codec::{StoredEntry, decode};
+use tape_core::id::StreamId;
+use tape_core::outage::Outage;
+use tape_core::time::Timestamp;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+/// Pages that are read ahead. With the one that is delivered and the one that waits to be put, a part holds four, each bounded by the journal.
+pub(crate) const PAGES_AHEAD: usize = 2;
+/// How often the log repeats that the journal cannot be read, or that the filter has no answer.
+const SAID_AGAIN: Duration = Duration::from_secs(60);
+
+/// What a page of the feed came to.
+#[derive(Debug)]
+pub(crate) struct Batch {
+    /// What is to be delivered, in order.
+    pub(crate) events: Vec<Event>,
+    /// Where the part is once it is done with the batch.
+    pub(crate) cursor: Bytes,
+    /// The time of the last entry of the page; none where it has none.
+    pub(crate) reached: Option<Timestamp>,
+    /// The time of the first event.
+    pub(crate) oldest: Option<Timestamp>,
+}
+
+/// Reads one shard for one relay.
+pub(crate) struct Reader {
+    pub(crate) journal: Arc<dyn Journal>,
+    pub(crate) filter: Filter,
+    pub(crate) format: EventFormat,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) backoff: (Duration, Duration),
+}
+
+impl Reader {
+    /// Reads the feed and hands on what it chooses, until the receiver is gone.
+    ///
+    /// # Errors
+    /// [`JournalError`] where the feed cannot go on: its cursor is of another journal, or the journal is damaged.
+    pub(crate) async fn read(self, tail: Tail, batches: mpsc::Sender<Batch>) -> Result<(), JournalError> {
+        let mut pages = self.journal.tail(&tail);
+        let mut outage = Outage::new(SAID_AGAIN);
+        while let Some(page) = pages.next().await {
+            let page = match page {
+                Ok(page) => page,
+                // The feed goes on at the same place, after a pause of its own.
+                Err(failure @ JournalError::Unavailable(_)) => {
+                    self.say(&mut outage, "the feed", &Causes(&failure).to_string());
+                    continue;
+                }
+                Err(failure) => return Err(failure),
+            };
+            if let Some(spell) = outage.back(Instant::now().into_std()) {
+                tracing::info!(%spell, "the feed is read again");
+            }
+            if batches.send(self.batch(page).await).await.is_err() {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    fn say(&self, outage: &mut Outage, what: &str, error: &str) {
+        let now = Instant::now().into_std();
+        if let Some(spell) = outage.lost(now, error) {
+            tracing::warn!(error, %spell, "{what} gives no answer; trying again");
+        }
+    }
+
+    async fn batch(&self, page: FeedPage) -> Batch {
+        add(&self.counters.entries_read, page.entries.len());
+        for damaged in &page.damaged {
+            add(&self.counters.entries_unreadable, 1);
+            let stream = damaged
+                .stream
+                .as_ref()
+                .map(ToString::to_string)
+                .unwrap_or_default();
+            tracing::error!(
+                stream,
+                problem = damaged.problem,
+                "an entry cannot be read and is not delivered"
+            );
+        }
+        let reached = page.entries.last().and_then(|(_, entry)| time(entry));
+        let chosen = self.chosen(&page.entries).await;
+        let chosen = || {
+            page.entries
+                .iter()
+                .zip(&chosen)
+                .filter(|(_, matches)| **matches)
+                .map(|(fed, _)| fed)
+        };
+        let oldest = chosen().find_map(|(_, entry)| time(entry));
+        let events: Vec<Event> = chosen()
+            .filter_map(|(stream, entry)| self.event(stream, entry))
+            .collect();
+        change(
+            &self.counters.events_waiting,
+            i64::try_from(events.len()).unwrap_or(i64::MAX),
+        );
+        Batch {
+            events,
+            cursor: page.cursor,
+            reached,
+            oldest,
+        }
+    }
+
+    /// Which entries are chosen. Nothing is passed over because the filter had no answer: it is asked until it has one.
+    async fn chosen(&self, entries: &[(StreamId, StoredEntry)]) -> Vec<bool> {
+        let mut outage = Outage::new(SAID_AGAIN);
+        let mut backoff = Backoff::new(self.backoff.0, self.backoff.1);
+        loop {
+            match self.filter.choose(entries).await {
+                Ok(chosen) => {
+                    self.counters
+                        .predicate_failures
+                        .fetch_add(chosen.failed, std::sync::atomic::Ordering::Relaxed);
+                    if let Some(failure) = &chosen.failure {
+                        let (stream, seq) = (&failure.stream, failure.seq);
+                        tracing::debug!(%stream, %seq, problem = failure.problem, "the predicate failed on an entry");
+                    }
+                    return chosen.matches;
+                }
+                Err(error) => {
+                    self.say(&mut outage, "the filter", &error.to_string());
+                    tokio::time::sleep(backoff.next(self.journal.environment().chance())).await;
+                }
+            }
+        }
+    }
+
+    /// The event of an entry; none where the entry cannot be read.
+    fn event(&self, stream: &StreamId, entry: &StoredEntry) -> Option<Event> {
+        let event = self.format.event(stream, entry);
+        let told = event.inspect_err(|problem| {
+            add(&self.counters.entries_unreadable, 1);
+            let (seq, problem) = (entry.seq, Causes(problem));
+            tracing::error!(%stream, %seq, %problem, "an entry cannot be read and is not delivered");
+        });
+        told.ok()
+    }
+}
+
+fn time(entry: &StoredEntry) -> Option<Timestamp> {
+    decode(entry).ok().map(|entry| entry.at)
+}

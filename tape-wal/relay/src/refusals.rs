@@ -1,0 +1,79 @@
+//! Puts on record what a sink refused for good.
+
+use crate::delivery::Refusal;
+use std::sync::Arc;
+use std::time::Duration;
+use tape_api::backoff::Backoff;
+use tape_api::{Journal, JournalError};
+use tape_core::command::{Command, RelayCommand};
+use tape_core::entry::relay::SentEntry;
+use tape_core::id::{RelayId, RelayStream, StreamId};
+use tape_core::payload::Digest;
+
+const PAUSE_MIN: Duration = Duration::from_millis(100);
+const PAUSE_MAX: Duration = Duration::from_secs(10);
+
+pub(crate) struct Refusals<'a> {
+    journal: &'a Arc<dyn Journal>,
+    relay: &'a RelayId,
+}
+
+impl<'a> Refusals<'a> {
+    pub(crate) const fn new(journal: &'a Arc<dyn Journal>, relay: &'a RelayId) -> Self {
+        Self { journal, relay }
+    }
+
+    /// Records a refusal in the stream of the relay, however long the journal is out of reach. The relay passes the event only after that.
+    ///
+    /// # Errors
+    /// [`JournalError`] where the journal cannot record it as it is.
+    pub(crate) async fn record(&self, refusal: &Refusal) -> Result<(), JournalError> {
+        let (event, reason) = (&refusal.event, &refusal.reason);
+        tracing::warn!(relay = %self.relay, event = event.id(), reason, "the sink refused an event for good");
+        let stream = event.stream();
+        // What is on record of a relay would be sent, refused and put on record in its turn.
+        if matches!(stream, StreamId::Relay(_)) {
+            return Ok(());
+        }
+        let Some(record) = RelayStream::of(self.relay, stream.tenant()) else {
+            return Err(JournalError::damaged(format!(
+                "'{stream}' is not of the tenant of the relay"
+            )));
+        };
+        let digest = event
+            .attribute("chaindigest")
+            .and_then(|digest| digest.parse::<Digest>().ok());
+        let command = RelayCommand::Refuse {
+            entry: SentEntry {
+                stream: stream.clone(),
+                seq: event.seq(),
+                digest: digest.unwrap_or_default(),
+            },
+            attempts: refusal.attempts,
+            reason: if reason.is_empty() {
+                "no reason given".to_owned()
+            } else {
+                reason.clone()
+            },
+        };
+        self.send(&record, command).await
+    }
+
+    async fn send(&self, record: &RelayStream, body: RelayCommand) -> Result<(), JournalError> {
+        let mut backoff = Backoff::new(PAUSE_MIN, PAUSE_MAX);
+        let mut request = self.journal.request_id();
+        loop {
+            let command = Command::new(request, body.clone());
+            match self.journal.relays().record(record, command).await {
+                Ok(_) => return Ok(()),
+                Err(JournalError::Unavailable(_)) => {
+                    tokio::time::sleep(backoff.next(self.journal.environment().chance())).await;
+                }
+                Err(JournalError::Rejected(tape_core::reply::Rejection::RequestTooOld { .. })) => {
+                    request = self.journal.request_id();
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}

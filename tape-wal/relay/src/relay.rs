@@ -1,0 +1,151 @@
+//! A relay: what it sends where, and how it runs in a process.
+
+use crate::counts::{Counters, Counts};
+use crate::event_format::EventFormat;
+use crate::filter::Filter;
+use crate::part::Part;
+use crate::settings::Settings;
+use crate::sink::Sink;
+use futures::StreamExt as _;
+use std::sync::Arc;
+use std::time::Duration;
+use tape_api::backoff::Backoff;
+use tape_api::query::Tail;
+use tape_api::{Journal, JournalError};
+use tape_core::causes::Causes;
+use tape_core::id::{Holder, RelayId, RelayPart};
+use tape_core::outage::Outage;
+use tape_core::subject::Pattern;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+/// How often the log repeats that the journal cannot be reached.
+const SAID_AGAIN: Duration = Duration::from_secs(60);
+
+/// Sends the entries that its filter chooses to its sink, as events.
+///
+/// Any number of processes may run the same relay. One of them carries each part at a time; the others take over when it ends or falls silent.
+/// Each event is delivered at least once, and in order within its stream.
+#[derive(Clone, Debug)]
+pub struct Relay {
+    /// Its name, which is that of its places in the journal.
+    pub id: RelayId,
+    /// What it sends.
+    pub filter: Filter,
+    /// As what.
+    pub format: EventFormat,
+    /// Where to.
+    pub sink: Arc<dyn Sink>,
+    /// How it works.
+    pub settings: Settings,
+}
+
+/// Relays of a process.
+#[derive(Debug)]
+pub struct Running {
+    counters: Arc<Counters>,
+    task: tokio::task::JoinHandle<()>,
+    stop: CancellationToken,
+}
+
+impl Relay {
+    /// Starts carrying the relay in this process, under the name `holder`, which no other process has.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    #[must_use]
+    pub fn start(self, journal: Arc<dyn Journal>, holder: Holder) -> Running {
+        let (counters, stop) = (Arc::new(Counters::default()), CancellationToken::new());
+        let run = run(
+            Arc::new(self),
+            journal,
+            holder,
+            Arc::clone(&counters),
+            stop.clone(),
+        );
+        Running {
+            counters,
+            task: tokio::spawn(run),
+            stop,
+        }
+    }
+}
+
+impl Running {
+    /// What it has done so far.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        self.counters.read()
+    }
+
+    /// Waits until the call of the sink that is under way is done, moves the places and gives the parts back, so that others take over at
+    /// once.
+    ///
+    /// # Errors
+    /// That of a task that panicked, which is a defect.
+    pub async fn stop(mut self) -> Result<(), tokio::task::JoinError> {
+        self.stop.cancel();
+        (&mut self.task).await
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn run(
+    relay: Arc<Relay>,
+    journal: Arc<dyn Journal>,
+    holder: Holder,
+    counters: Arc<Counters>,
+    stop: CancellationToken,
+) {
+    let shards = tokio::select! {
+        biased;
+        () = stop.cancelled() => return,
+        shards = shards(&relay, journal.as_ref()) => shards,
+    };
+    let mut parts = JoinSet::new();
+    for part in 0..shards {
+        let part = Part {
+            part: RelayPart {
+                relay: relay.id.clone(),
+                part,
+            },
+            relay: Arc::clone(&relay),
+            journal: Arc::clone(&journal),
+            holder: holder.clone(),
+            counters: Arc::clone(&counters),
+            stop: stop.clone(),
+        };
+        parts.spawn(part.run());
+    }
+    parts.join_all().await;
+    if let Err(error) = relay.sink.close().await {
+        tracing::warn!(relay = %relay.id, %error, "the sink was not closed in order");
+    }
+}
+
+/// The number of shards of the feed, once the journal tells it.
+async fn shards(relay: &Relay, journal: &dyn Journal) -> u16 {
+    let settings = relay.settings;
+    let mut outage = Outage::new(SAID_AGAIN);
+    let mut backoff = Backoff::new(settings.backoff, settings.backoff_max);
+    loop {
+        // The first page of a feed that is followed has no entries, and comes at once.
+        let first = journal.tail(&Tail::new(Pattern::all())).next().await;
+        let error = match first {
+            Some(Ok(page)) => return page.shards,
+            Some(Err(error)) => error,
+            None => JournalError::unavailable("the journal ended the feed"),
+        };
+        let error = Causes(&error).to_string();
+        if let Some(spell) = outage.lost(Instant::now().into_std(), &error) {
+            tracing::warn!(relay = %relay.id, error, %spell, "the journal does not tell its shards; trying again");
+        }
+        tokio::time::sleep(backoff.next(journal.environment().chance())).await;
+    }
+}

@@ -1,0 +1,50 @@
+//! How a relay works.
+
+use std::time::Duration;
+
+/// Where a relay begins that was never carried before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// With the first entry of the feed.
+    Beginning,
+    /// With entries that are written from then on.
+    Now,
+}
+
+/// How a relay works. Each wait is a lower bound where the journal or the sink is slow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Where it begins, unless it has a place already.
+    pub start: Start,
+    /// How long a process carries a part without a sign of life; then another one takes over. Renewed three times in that time.
+    pub lease: Duration,
+    /// The longest that confirmed events wait until the place moves past them. A process that is killed leaves as much to be delivered again.
+    pub move_every: Duration,
+    /// So many confirmed events move the place sooner.
+    pub move_events: u64,
+    /// The longest that the place stands still where the filter chooses nothing of what the relay reads.
+    pub pass_every: Duration,
+    /// The first wait after a failure of the sink or the journal; it doubles each time, with jitter.
+    pub backoff: Duration,
+    /// The longest such wait, also where the sink asks for a longer one.
+    pub backoff_max: Duration,
+    /// A sink that has taken nothing for so long is disabled, until a person enables the relay; none for never.
+    pub disable_after: Option<Duration>,
+}
+
+impl Default for Settings {
+    /// From now on; a lease of 15 s; moves each 200 ms or 4096 events, each 5 s where nothing is chosen; waits from 100 ms to 1 min; never
+    /// disabled for failures.
+    fn default() -> Self {
+        Self {
+            start: Start::Now,
+            lease: Duration::from_secs(15),
+            move_every: Duration::from_millis(200),
+            move_events: 4_096,
+            pass_every: Duration::from_secs(5),
+            backoff: Duration::from_millis(100),
+            backoff_max: Duration::from_secs(60),
+            disable_after: None,
+        }
+    }
+}

@@ -2,6 +2,7 @@
 //!
 //! A relay reads the feed, turns entries into [events](event::Event) and delivers them to a [sink](sink::Sink).
 
+pub mod by_stream;
 #[cfg(feature = "testing")]
 pub mod conformance;
 pub mod event;
@@ -11,3 +12,4 @@ pub mod filter;
 pub mod payload_rule;
 pub mod redaction;
 pub mod sink;
+pub mod sinks;

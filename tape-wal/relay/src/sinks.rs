@@ -1,0 +1,7 @@
+//! Sinks that come with the crate.
+
+pub mod broadcast;
+pub mod json_lines;
+pub mod null;
+#[cfg(feature = "webhook")]
+pub mod webhook;

@@ -25,6 +25,8 @@ pub const REASON_BYTES_MAX: usize = 1_024;
 /// - Order within a stream is kept: a sink begins an event only when the event before it in the stream is confirmed or refused. Where an
 ///   event fails as [`Unavailable`](SinkError::Unavailable), later events of its stream in the call are not begun and answer
 ///   [`Behind`](SinkError::Behind). There is no order among streams, and an event that fails holds up no other stream.
+/// - Where an event fails as [`Disabled`](SinkError::Disabled), no further event of the call is begun. Those answer `Disabled` too, or
+///   `Behind`.
 /// - A [refused](SinkError::Refused) event holds up nothing: the sink goes on with later events of its stream.
 /// - Cancellation: dropping the future may leave any of the events delivered or not delivered. It leaves the sink usable, and what was
 ///   confirmed by an earlier call stays confirmed.
@@ -44,6 +46,12 @@ pub trait Sink: Debug + Send + Sync + 'static {
     /// [`SinkError`] where something could not be let go of in order.
     async fn close(&self) -> Result<(), SinkError> {
         Ok(())
+    }
+
+    /// After how long of nothing but failures the relay treats the sink as [disabled](SinkError::Disabled); none where it is tried for ever.
+    /// The relay records since when a sink fails, so that a restart does not begin to count anew.
+    fn disabled_after(&self) -> Option<Duration> {
+        None
     }
 }
 

@@ -3,5 +3,7 @@
 pub mod broadcast;
 pub mod json_lines;
 pub mod null;
+#[cfg(feature = "pubsub")]
+pub mod pubsub;
 #[cfg(feature = "webhook")]
 pub mod webhook;

@@ -109,8 +109,18 @@ pub(crate) struct Webhook {
 pub(crate) struct Pubsub {
     /// `projects/PROJECT/topics/TOPIC`.
     pub(crate) topic: String,
-    /// Whether messages have the run as their ordering key; by default they have.
-    pub(crate) ordered: Option<bool>,
+    /// Whether messages have the stream of their event as their ordering key; by default they have.
+    #[serde(default = "yes")]
+    pub(crate) ordered: bool,
+    /// A regional endpoint. Several publishers keep the order only if all of them publish in one region.
+    pub(crate) endpoint: Option<String>,
+    /// Whether the data of a message is the whole event as JSON, instead of the event's data.
+    #[serde(default)]
+    pub(crate) structured: bool,
+}
+
+const fn yes() -> bool {
+    true
 }
 
 /// The configuration is not valid. No text repeats a value of the file that may be a secret.

@@ -69,7 +69,7 @@ async fn run(flags: Flags, environment: Arc<dyn Environment>) -> Result<ExitCode
             .await
             .map(|()| ExitCode::SUCCESS),
         Some(Command::Redeliver(asked)) => {
-            let relays = parts::relays(&file, std::slice::from_ref(&asked.relay), &environment).await?;
+            let relays = parts::relays(&file, std::slice::from_ref(&asked.relay), &environment)?;
             let journal = open(&flags.store, environment).await?;
             let mut all = true;
             for relay in &relays {
@@ -83,7 +83,7 @@ async fn run(flags: Flags, environment: Arc<dyn Environment>) -> Result<ExitCode
 /// Carries relays until a signal says to stop.
 async fn carry(flags: &Flags, file: &File, environment: Arc<dyn Environment>) -> Result<(), Failure> {
     let io = |doing| move |source| Failure::Io { doing, source };
-    let relays = parts::relays(file, &flags.run.only, &environment).await?;
+    let relays = parts::relays(file, &flags.run.only, &environment)?;
     let holder = flags.run.holder.clone();
     let holder = holder.unwrap_or_else(|| own_name(environment.as_ref()));
     // Listened for before anything is announced: a signal that follows the announcement is not lost.

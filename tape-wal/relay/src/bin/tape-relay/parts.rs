@@ -1,6 +1,6 @@
 //! Makes relays of their entries in the file.
 
-use crate::file::{Entry, File, JsonLines, Misconfigured, Payload, Webhook};
+use crate::file::{self, Entry, File, Misconfigured, Payload};
 use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,11 +14,11 @@ use tape_relay::payload_rule::PayloadRule;
 use tape_relay::redaction::Redaction;
 use tape_relay::sink::Sink;
 use tape_relay::sinks;
-use tape_relay::sinks::json_lines::{DEFAULT_AGE_MAX, DEFAULT_FILE_BYTES_MAX, JsonLinesSettings};
-use tape_relay::sinks::webhook::{DEFAULT_TIMEOUT, Secret, WebhookSettings};
+use tape_relay::sinks::json_lines::{DEFAULT_AGE_MAX, DEFAULT_FILE_BYTES_MAX, JsonLines, JsonLinesSettings};
+use tape_relay::sinks::webhook::{DEFAULT_TIMEOUT, InvalidWebhook, Secret, Webhook, WebhookSettings};
 
 /// The relays that are to be carried: all, or those that are named.
-pub(crate) async fn relays(
+pub(crate) fn relays(
     file: &File,
     only: &[RelayId],
     environment: &Arc<dyn Environment>,
@@ -33,10 +33,8 @@ pub(crate) async fn relays(
         .relays
         .iter()
         .filter(|(relay, _)| only.is_empty() || only.contains(relay));
-    let mut relays = Vec::new();
-    for (id, entry) in chosen {
-        relays.push(relay(id, entry, environment).await?);
-    }
+    let relays = chosen.map(|(id, entry)| relay(id, entry, environment));
+    let relays = relays.collect::<Result<Vec<Relay>, _>>()?;
     if relays.is_empty() {
         return Err(Misconfigured::NoRelay);
     }
@@ -52,11 +50,7 @@ fn known(file: &File) -> String {
     }
 }
 
-async fn relay(
-    id: &RelayId,
-    entry: &Entry,
-    environment: &Arc<dyn Environment>,
-) -> Result<Relay, Misconfigured> {
+fn relay(id: &RelayId, entry: &Entry, environment: &Arc<dyn Environment>) -> Result<Relay, Misconfigured> {
     let predicate = entry.predicate.as_deref();
     let predicate = predicate
         .map(|source| Predicate::compile(source, environment))
@@ -78,7 +72,7 @@ async fn relay(
             predicate.map_err(|problem| invalid(id, "predicate", problem))?,
         ),
         format: format.map_err(|problem| invalid(id, "source and event_bytes_max", problem))?,
-        sink: sink(id, entry, environment).await?,
+        sink: sink(id, entry, environment)?,
         settings: entry.settings(id)?,
     })
 }
@@ -97,7 +91,7 @@ fn payload_rule(id: &RelayId, entry: &Entry) -> Result<PayloadRule, Misconfigure
     })
 }
 
-async fn sink(
+fn sink(
     id: &RelayId,
     entry: &Entry,
     environment: &Arc<dyn Environment>,
@@ -105,15 +99,15 @@ async fn sink(
     match (&entry.json_lines, &entry.webhook, &entry.pubsub, entry.null) {
         (Some(lines), None, None, false) => json_lines(id, lines, environment),
         (None, Some(endpoint), None, false) => webhook(id, endpoint, environment),
-        (None, None, Some(topic), false) => pubsub(id, topic).await,
-        (None, None, None, true) => Ok(Arc::new(sinks::Null)),
+        (None, None, Some(topic), false) => pubsub(id, topic),
+        (None, None, None, true) => Ok(Arc::new(sinks::null::Null)),
         _ => Err(Misconfigured::Sinks { relay: id.clone() }),
     }
 }
 
 fn json_lines(
     id: &RelayId,
-    lines: &JsonLines,
+    lines: &file::JsonLines,
     environment: &Arc<dyn Environment>,
 ) -> Result<Arc<dyn Sink>, Misconfigured> {
     let settings = JsonLinesSettings::new(
@@ -122,15 +116,15 @@ fn json_lines(
         lines.age_max_ms.map_or(DEFAULT_AGE_MAX, Duration::from_millis),
     );
     let settings = settings.map_err(|problem| invalid(id, "json_lines", problem))?;
-    Ok(Arc::new(sinks::JsonLines::new(settings, Arc::clone(environment))))
+    Ok(Arc::new(JsonLines::new(settings, Arc::clone(environment))))
 }
 
 fn webhook(
     id: &RelayId,
-    endpoint: &Webhook,
+    endpoint: &file::Webhook,
     environment: &Arc<dyn Environment>,
 ) -> Result<Arc<dyn Sink>, Misconfigured> {
-    let wrong = |problem: tape_relay::sinks::webhook::InvalidWebhook| invalid(id, "webhook", problem);
+    let wrong = |problem: InvalidWebhook| invalid(id, "webhook", problem);
     let secrets = endpoint.secrets_env.iter().map(|variable| secret(id, variable));
     let secrets = secrets.collect::<Result<Vec<Secret>, _>>()?;
     let mut settings = WebhookSettings::new(&endpoint.url, secrets, endpoint.insecure).map_err(wrong)?;
@@ -142,7 +136,7 @@ fn webhook(
     if let Some(refused) = &endpoint.refused {
         settings = settings.with_refused(refused).map_err(wrong)?;
     }
-    let sink = sinks::Webhook::new(settings, Arc::clone(environment)).map_err(wrong)?;
+    let sink = Webhook::new(settings, Arc::clone(environment)).map_err(wrong)?;
     Ok(Arc::new(sink))
 }
 
@@ -159,14 +153,27 @@ fn secret(id: &RelayId, variable: &str) -> Result<Secret, Misconfigured> {
 }
 
 #[cfg(feature = "pubsub")]
-async fn pubsub(id: &RelayId, topic: &crate::file::Pubsub) -> Result<Arc<dyn Sink>, Misconfigured> {
-    let sink = sinks::Pubsub::open(&topic.topic, topic.ordered.unwrap_or(true)).await;
-    Ok(Arc::new(sink.map_err(|problem| invalid(id, "pubsub", problem))?))
+fn pubsub(id: &RelayId, entry: &file::Pubsub) -> Result<Arc<dyn Sink>, Misconfigured> {
+    use tape_relay::sinks::pubsub::{Content, PubSub, Settings};
+    let topic = entry
+        .topic
+        .parse()
+        .map_err(|problem| invalid(id, "pubsub.topic", problem))?;
+    let usual = Settings::new(topic);
+    Ok(Arc::new(PubSub::new(Settings {
+        ordered: entry.ordered,
+        endpoint: entry.endpoint.clone(),
+        content: if entry.structured {
+            Content::Structured
+        } else {
+            Content::Binary
+        },
+        ..usual
+    })))
 }
 
 #[cfg(not(feature = "pubsub"))]
-#[expect(clippy::unused_async, reason = "as it is with the feature")]
-async fn pubsub(id: &RelayId, _: &crate::file::Pubsub) -> Result<Arc<dyn Sink>, Misconfigured> {
+fn pubsub(id: &RelayId, _: &file::Pubsub) -> Result<Arc<dyn Sink>, Misconfigured> {
     Err(Misconfigured::NoPubsub { relay: id.clone() })
 }
 

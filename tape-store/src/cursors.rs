@@ -95,8 +95,8 @@ impl Swap {
     /// Checks what every store requires, independent of the record.
     ///
     /// # Errors
-    /// [`StoreError::Invalid`] where the name is empty or over [`RECORD_NAME_BYTES_MAX`], the bytes are over [`RECORD_BYTES_MAX`], or the new
-    /// version is not greater than the one before and at most [`VERSION_MAX`].
+    /// [`StoreError::Invalid`] where the name is empty, over [`RECORD_NAME_BYTES_MAX`] or has a control character, the bytes are over
+    /// [`RECORD_BYTES_MAX`], or the new version is not greater than the one before and at most [`VERSION_MAX`].
     pub fn check(&self, name: &str) -> Result<(), StoreError> {
         let before = self.expected().unwrap_or(0);
         let problem = match self.next() {
@@ -106,6 +106,7 @@ impl Swap {
                     name.len()
                 )
             }
+            _ if name.contains(char::is_control) => format!("its name {name:?} has a control character"),
             Some(next) if next.bytes.len() > RECORD_BYTES_MAX => {
                 format!(
                     "it has {} bytes, the limit is {RECORD_BYTES_MAX}",

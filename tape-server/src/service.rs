@@ -8,6 +8,8 @@ mod frames;
 mod lists;
 mod read;
 mod readers;
+mod relay_places;
+mod relays;
 mod retention;
 mod runs;
 mod sessions;
@@ -33,6 +35,7 @@ use tape_engine::Engine;
 use tape_proto::MESSAGE_BYTES_MAX;
 use tape_proto::failure::Failure;
 use tape_proto::v1::feed_service_server::FeedServiceServer;
+use tape_proto::v1::relay_service_server::RelayServiceServer;
 use tape_proto::v1::retention_service_server::RetentionServiceServer;
 use tape_proto::v1::run_service_server::RunServiceServer;
 use tape_proto::v1::server_service_server::ServerServiceServer;
@@ -98,6 +101,10 @@ impl Context {
 
     pub(crate) fn values(&self) -> ValueServiceServer<Self> {
         ValueServiceServer::new(self.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX)
+    }
+
+    pub(crate) fn relays(&self) -> RelayServiceServer<Self> {
+        RelayServiceServer::new(self.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX)
     }
 
     pub(crate) fn feed(&self) -> FeedServiceServer<Self> {

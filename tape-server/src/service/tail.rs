@@ -18,6 +18,7 @@ pub(super) struct Request {
     filter: Filter,
     start: Start,
     cursors: Vec<(Shard, Cursor)>,
+    shards: Vec<Shard>,
     once: bool,
 }
 
@@ -35,11 +36,13 @@ impl TryFrom<v1::TailRequest> for Request {
             }
         };
         let cursors = wire.cursors.into_iter().map(cursor).collect::<Result<_, _>>()?;
+        let shards = wire.shards.into_iter().map(|number| shard("shards", number));
         let pattern = invalid("pattern", wire.pattern.parse())?;
         Ok(Self {
             filter: Filter { tenant, pattern },
             start,
             cursors,
+            shards: shards.collect::<Result<_, _>>()?,
             once: wire.once,
         })
     }
@@ -50,8 +53,12 @@ fn invalid<T>(field: &str, read: Result<T, tape_core::id::InvalidName>) -> Resul
 }
 
 fn cursor(wire: v1::ShardCursor) -> Result<(Shard, Cursor), InvalidField> {
-    let shard = u16::try_from(wire.shard).map_err(|_| InvalidField::new("cursors.shard", "is over 65535"))?;
-    Ok((Shard(shard), Cursor(wire.cursor)))
+    Ok((shard("cursors.shard", wire.shard)?, Cursor(wire.cursor)))
+}
+
+fn shard(field: &str, number: u32) -> Result<Shard, InvalidField> {
+    let number = u16::try_from(number).map_err(|_| InvalidField::new(field, "is over 65535"))?;
+    Ok(Shard(number))
 }
 
 /// Sends entries without end, or until all durable ones were sent.
@@ -61,7 +68,8 @@ pub(super) async fn serve(
     sink: Arc<Sink<v1::TailResponse>>,
 ) -> Result<(), Stop> {
     let store = Arc::clone(context.store());
-    let mut feed = Feed::open(store, request.filter, request.start, request.cursors).await?;
+    let feed = Feed::open(store, request.filter, request.start, request.cursors).await?;
+    let mut feed = feed.only(request.shards)?;
     let shards = u32::try_from(feed.shards()).unwrap_or(u32::MAX);
     if request.once {
         while let Some((page, mut held)) = ready(&mut feed, &sink).await? {
@@ -161,6 +169,7 @@ impl From<FeedError> for Stop {
         Self::Failed(match error {
             FeedError::Store(error) => of_store(&error),
             FeedError::ForeignCursor { .. } => InvalidField::new("cursors", error.to_string()).into(),
+            FeedError::NoShard { .. } => InvalidField::new("shards", error.to_string()).into(),
             other => damaged(&other),
         })
     }

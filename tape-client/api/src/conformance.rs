@@ -18,6 +18,7 @@ mod keys;
 mod lists;
 mod names;
 mod queues;
+mod relay_records;
 mod runs;
 mod sessions;
 mod values;
@@ -117,6 +118,9 @@ macro_rules! __journal_conformance_list {
             names::values_are_listed_in_the_order_of_their_names;
             keys::a_business_key_has_one_owner;
             queues::what_is_due_is_summed_up_by_queue_and_tenant;
+            relay_records::what_a_relay_reports_is_on_record_once;
+            relay_records::what_a_relay_may_not_report_is_refused;
+            relay_records::the_reason_of_a_refusal_is_read_and_erased;
             lists::streams_are_found_and_their_indexes_fit;
             lists::a_run_that_is_retired_says_how_it_ended;
         }

@@ -6,6 +6,7 @@ use serde_json::value::RawValue;
 use tape_client::core::effect::{SettledBy, Undo};
 use tape_client::core::entry::effect::AfterObservation;
 use tape_client::core::entry::gate::AnsweredBy;
+use tape_client::core::entry::relay::RecordedErasure;
 use tape_client::core::entry::run::UnhappyOutcome;
 use tape_client::core::entry::{Entry, EntryBody};
 use tape_client::core::id::{Principal, RequestId, Seq, StreamId};
@@ -146,7 +147,25 @@ fn tell(stream: &StreamId, body: &EntryBody) -> String {
         E::TimerCancelled(_) => "cancelled".to_owned(),
         E::BudgetOpened(e) => format!("{} {}", e.limit, e.currency),
         E::SampleRecorded(e) => preview(&e.value),
+        E::RelayRefused(_) | E::RelayRedelivered(_) | E::RelayReceipt(_) => report(body),
         other => life(other),
+    }
+}
+
+/// What a relay reports.
+fn report(body: &EntryBody) -> String {
+    use EntryBody as E;
+    match body {
+        E::RelayRefused(e) => {
+            let (seq, stream) = (e.entry.seq, &e.entry.stream);
+            format!("entry {seq} of {stream} in attempt {}: {}", e.attempts, e.reason)
+        }
+        E::RelayRedelivered(e) => format!("what entry {} says was refused", e.refusal),
+        E::RelayReceipt(e) => {
+            let RecordedErasure { stream, seq } = &e.erasure;
+            format!("{} erased what entry {seq} of {stream} says", e.subscriber)
+        }
+        _ => String::new(),
     }
 }
 
@@ -306,6 +325,9 @@ fn answered(by: &AnsweredBy) -> String {
 mod tests {
     use super::tell;
     use tape_client::core::entry::obligation::{Deferred, ObligationId};
+    use tape_client::core::entry::relay::{Receipt, RecordedErasure, Redelivered, Refused, SentEntry};
+    use tape_client::core::id::Seq;
+    use tape_client::core::payload::Digest;
     use tape_client::core::time::Timestamp;
 
     #[test]
@@ -332,6 +354,42 @@ mod tests {
             };
             let line = tell(&stream, &deferred.into());
             assert!(line.starts_with(told), "{line}");
+        }
+    }
+
+    #[test]
+    fn what_a_relay_reports_names_the_entry_that_it_is_about() {
+        let relay = "acme/relay/own/lake".parse().unwrap();
+        let (stream, seq) = ("acme/value/rate".parse().unwrap(), Seq(7));
+        let refused = Refused {
+            entry: SentEntry {
+                stream,
+                seq,
+                digest: Digest::default(),
+            },
+            attempts: 5,
+            reason: "it is too large".to_owned(),
+        };
+        let erasure = RecordedErasure {
+            stream: refused.entry.stream.clone(),
+            seq,
+        };
+        let subscriber = "lake".parse().unwrap();
+        for (body, told) in [
+            (
+                refused.into(),
+                "entry 7 of acme/value/rate in attempt 5: it is too large",
+            ),
+            (
+                Redelivered { refusal: Seq(3) }.into(),
+                "what entry 3 says was refused",
+            ),
+            (
+                Receipt { subscriber, erasure }.into(),
+                "lake erased what entry 7 of acme/value/rate says",
+            ),
+        ] {
+            assert_eq!(tell(&relay, &body), told);
         }
     }
 }

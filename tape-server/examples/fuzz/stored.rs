@@ -153,6 +153,10 @@ async fn corpus(rng: &mut StdRng) -> (Vec<(StreamId, StoredEntry)>, Vec<Vec<u8>>
                 let state = engine.value_state(&tenant, &name).await.expect("it is there");
                 snapshots.extend(state.map(|state| snapshot(&*state)));
             }
+            StreamId::Relay(relay) => {
+                let state = engine.relay_record(&relay).await.expect("it is there");
+                snapshots.extend(state.map(|state| snapshot(&*state)));
+            }
             StreamId::Shared { .. } | StreamId::KeyOwner { .. } => {}
         }
     }

@@ -19,6 +19,7 @@ mod engines;
 mod erasure;
 mod lost;
 mod name_queries;
+mod relays;
 mod retention;
 mod run_queries;
 mod shared;
@@ -55,6 +56,10 @@ macro_rules! __engine_conformance_list {
             erasure::erased_labels_leave_the_list if always;
             erasure::a_retired_run_whose_labels_are_erased_stays_out_of_the_list if always;
             erasure::what_was_changed_is_not_erased if always;
+            relays::what_a_relay_reports_again_is_on_record_once if always;
+            relays::what_a_relay_reports_stays_in_the_tenant_that_it_is_about if always;
+            relays::the_reason_of_a_refusal_is_erased if always;
+            relays::a_long_record_of_a_relay_verifies_and_is_remembered if always;
             broken_off::an_erasure_that_dies_at_any_step_is_finished_by_the_next if always;
             broken_off::what_changes_amid_an_erasure_brings_nothing_back if always;
             broken_off::a_change_that_was_not_carried_over_is_erased if always;

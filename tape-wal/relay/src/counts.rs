@@ -3,12 +3,27 @@
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 
 macro_rules! counts {
-    ($($(#[$doc:meta])* $name:ident: $kind:ident,)+) => {
+    ($($(#[doc = $doc:literal])* $name:ident: $kind:ident,)+) => {
         /// What a relay has done in this process so far, and where it stands. Numbers of one reading need not fit each other exactly.
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
         #[non_exhaustive]
         pub struct Counts {
-            $($(#[$doc])* pub $name: counts!(@number $kind),)+
+            $($(#[doc = $doc])* pub $name: counts!(@number $kind),)+
+        }
+
+        /// The numbers that only grow or come and go: their names, their kinds and what they mean, as exporters of metrics need them.
+        pub const COUNT_NAMES: &[(&str, &str, &str)] =
+            &[$((stringify!($name), counts!(@kind $kind), concat!($($doc),+)),)+];
+
+        impl Counts {
+            /// A number by its name.
+            #[must_use]
+            pub fn named(&self, name: &str) -> Option<i128> {
+                match name {
+                    $(stringify!($name) => Some(self.$name.into()),)+
+                    _ => None,
+                }
+            }
         }
 
         /// The same, counted.
@@ -23,6 +38,8 @@ macro_rules! counts {
             }
         }
     };
+    (@kind AtomicU64) => { "counter" };
+    (@kind AtomicI64) => { "gauge" };
     (@number AtomicU64) => { u64 };
     (@number AtomicI64) => { i64 };
 }
@@ -50,6 +67,17 @@ counts! {
     takeovers: AtomicU64,
     /// The time of the oldest event that is read and not confirmed, in microseconds since 1970; zero where there is none.
     oldest_waiting_us: AtomicI64,
+}
+
+impl Counts {
+    /// For how long the oldest event that is read has waited, in microseconds, where it is `now_us` since 1970; zero where none waits.
+    #[must_use]
+    pub fn lag_us(&self, now_us: i64) -> i64 {
+        match self.oldest_waiting_us {
+            0 => 0,
+            oldest => now_us.saturating_sub(oldest).max(0),
+        }
+    }
 }
 
 /// Counts `n` more.

@@ -15,6 +15,7 @@ mod part;
 pub mod payload_rule;
 mod reader;
 pub mod redaction;
+mod redelivery;
 mod refusals;
 mod relay;
 mod settings;
@@ -22,6 +23,7 @@ pub mod sink;
 pub mod sinks;
 mod unmoved;
 
-pub use counts::Counts;
+pub use counts::{COUNT_NAMES, Counts};
+pub use redelivery::{REDELIVERIES_MAX, Redelivered, RedeliveryError, redeliver};
 pub use relay::{Relay, Running};
 pub use settings::{Settings, Start};

@@ -47,6 +47,8 @@ pub struct Running {
     counters: Arc<Counters>,
     task: tokio::task::JoinHandle<()>,
     stop: CancellationToken,
+    /// Cancelled once the task is gone, also by a panic.
+    ended: CancellationToken,
 }
 
 impl Relay {
@@ -56,7 +58,9 @@ impl Relay {
     /// Outside a tokio runtime.
     #[must_use]
     pub fn start(self, journal: Arc<dyn Journal>, holder: Holder) -> Running {
-        let (counters, stop) = (Arc::new(Counters::default()), CancellationToken::new());
+        let counters = Arc::new(Counters::default());
+        let (stop, ended) = (CancellationToken::new(), CancellationToken::new());
+        let end = ended.clone().drop_guard();
         let run = run(
             Arc::new(self),
             journal,
@@ -64,10 +68,15 @@ impl Relay {
             Arc::clone(&counters),
             stop.clone(),
         );
+        let task = tokio::spawn(async move {
+            run.await;
+            drop(end);
+        });
         Running {
             counters,
-            task: tokio::spawn(run),
+            task,
             stop,
+            ended,
         }
     }
 }
@@ -81,12 +90,9 @@ impl Running {
 
     /// Waits until the call of the sink that is under way is done, moves the places and gives the parts back, so that others take over at
     /// once.
-    ///
-    /// # Errors
-    /// That of a task that panicked, which is a defect.
-    pub async fn stop(mut self) -> Result<(), tokio::task::JoinError> {
+    pub async fn drain(&self) {
         self.stop.cancel();
-        (&mut self.task).await
+        self.ended.cancelled().await;
     }
 }
 

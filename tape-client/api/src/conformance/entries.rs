@@ -89,9 +89,9 @@ pub(super) async fn the_feed_has_what_matches_in_order(journal: Arc<dyn Journal>
         checkpoint(&other).await;
     }
     let tail = |follow| Tail {
-        pattern: "t.>".parse().unwrap(),
         from_start: true,
         follow,
+        ..Tail::new("t.>".parse().unwrap())
     };
     let mut feed = journal.tail(&tail(false));
     let mut seen = Vec::new();

@@ -1,0 +1,91 @@
+//! Flags, and the variables of the environment that stand for them.
+
+use clap::{Args, Parser, Subcommand};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use tape_core::id::{Holder, RelayId, Seq, Tenant};
+
+/// Sends the feed of a Tape journal to other systems: to Pub/Sub, to webhooks, to files. Any number of copies may run; each part of a relay
+/// is carried by one of them at a time.
+#[derive(Debug, Parser)]
+#[command(name = "tape-relay", version)]
+pub(crate) struct Flags {
+    /// The journal: a server, `tape://HOST:PORT`, or directly a store: `sqlite:PATH`, `postgres://...`, `alloydb://...`,
+    /// `bigtable://PROJECT/INSTANCE/TABLE` or `spanner://PROJECT/INSTANCE/DATABASE`.
+    #[arg(
+        long,
+        env = "TAPE_STORE",
+        value_name = "URL",
+        hide_env_values = true,
+        global = true,
+        default_value = ""
+    )]
+    pub(crate) store: String,
+    /// The relays and their sinks.
+    #[arg(long, env = "TAPE_RELAY_CONFIG", value_name = "FILE", global = true)]
+    pub(crate) config: Option<PathBuf>,
+    /// What is logged to standard error, such as `info` or `tape_relay=debug,warn`.
+    #[arg(
+        long,
+        env = "TAPE_LOG",
+        value_name = "FILTER",
+        default_value = "info",
+        global = true
+    )]
+    pub(crate) log: String,
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+    #[command(flatten)]
+    pub(crate) run: Run,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Sends entries again that a sink refused for good, and puts on record those that it takes now.
+    Redeliver(Redeliver),
+}
+
+/// Carrying relays.
+#[derive(Debug, Args)]
+pub(crate) struct Run {
+    /// Carries only these relays of the file.
+    #[arg(long, env = "TAPE_RELAY_ONLY", value_name = "RELAY", value_delimiter = ',')]
+    pub(crate) only: Vec<RelayId>,
+    /// Where health, readiness and numbers are answered, at `/healthz`, `/readyz` and `/metrics`; port 0 takes a free one.
+    #[arg(long, env = "TAPE_LISTEN", value_name = "ADDRESS")]
+    pub(crate) listen: Option<SocketAddr>,
+    /// The port to listen on at all addresses, as Cloud Run sets it; `--listen` and TAPE_LISTEN take precedence over PORT.
+    #[arg(long, env = "PORT", value_name = "PORT")]
+    pub(crate) port: Option<u16>,
+    /// The name under which parts are carried; by default a unique one.
+    #[arg(long, env = "TAPE_HOLDER", value_name = "NAME")]
+    pub(crate) holder: Option<Holder>,
+    /// After a stop signal, calls of sinks have this many milliseconds to finish; other processes take over the rest.
+    #[arg(long, env = "TAPE_DRAIN_MS", value_name = "MS", default_value_t = 8_000)]
+    pub(crate) drain_ms: u64,
+}
+
+/// Sending refused entries again.
+#[derive(Debug, Args)]
+pub(crate) struct Redeliver {
+    /// The relay, as the file names it: `TENANT/NAME`, or `*/NAME`.
+    pub(crate) relay: RelayId,
+    /// The tenant whose refused entries are sent; needed for a relay of all tenants.
+    #[arg(long, value_name = "TENANT")]
+    pub(crate) tenant: Option<Tenant>,
+    /// Only these refusals: entries of the relay's stream, as `tape relay refused` lists them. All that are outstanding where none is given.
+    #[arg(long, value_name = "SEQ", value_delimiter = ',', value_parser = seq)]
+    pub(crate) refusal: Vec<Seq>,
+}
+
+fn seq(text: &str) -> Result<Seq, std::num::ParseIntError> {
+    text.parse().map(Seq)
+}
+
+impl Run {
+    /// Where to listen.
+    pub(crate) fn address(&self) -> Option<SocketAddr> {
+        let everywhere = |port| SocketAddr::from(([0, 0, 0, 0], port));
+        self.listen.or_else(|| self.port.map(everywhere))
+    }
+}

@@ -1,0 +1,110 @@
+//! Health, readiness and numbers over HTTP.
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::routing::get;
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::Duration;
+use tape_api::Journal;
+use tape_api::relays::PlaceQuery;
+use tape_core::id::RelayId;
+use tape_net::{Limits, Port};
+use tape_relay::{Counts, Running};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+/// Most connections at a time; beyond that, the oldest one is closed.
+const CONNECTIONS_MAX: usize = 256;
+/// How long a connection lasts, and how long without a byte: probes open another.
+const LIMITS: Limits = Limits {
+    connections: CONNECTIONS_MAX,
+    first_request: Duration::from_secs(20),
+    silence: Duration::from_secs(10),
+    stall: Duration::from_secs(10),
+};
+/// A journal that takes longer to answer counts as unreachable.
+const TIMEOUT: Duration = Duration::from_secs(3);
+
+/// The relays of the process.
+pub(crate) type Relays = Arc<Vec<(RelayId, Running)>>;
+
+#[derive(Clone)]
+struct Asked {
+    journal: Arc<dyn Journal>,
+    relays: Relays,
+    stop: CancellationToken,
+}
+
+/// Answers `/healthz` as long as the process lives, `/readyz` with 200 while it carries relays and reaches the journal, and `/metrics` with
+/// what its relays have done.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    journal: Arc<dyn Journal>,
+    relays: Relays,
+    stop: CancellationToken,
+) {
+    let router = Router::new()
+        .route("/healthz", get(async || "alive\n"))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(metrics))
+        .with_state(Asked {
+            journal,
+            relays,
+            stop,
+        });
+    let connections = tape_net::connections_max(CONNECTIONS_MAX);
+    let port = Port::new(
+        listener,
+        Limits {
+            connections,
+            ..LIMITS
+        },
+    );
+    if let Err(error) = axum::serve(port, router).await {
+        tracing::error!(%error, "health is not answered any more");
+    }
+}
+
+async fn ready(State(asked): State<Asked>) -> (StatusCode, &'static str) {
+    if asked.stop.is_cancelled() {
+        return (StatusCode::SERVICE_UNAVAILABLE, "stopping\n");
+    }
+    let look = asked.journal.relays().places(&PlaceQuery::All, None, 1);
+    match tokio::time::timeout(TIMEOUT, look).await {
+        Ok(Ok(_)) => (StatusCode::OK, "ready\n"),
+        _ => (StatusCode::SERVICE_UNAVAILABLE, "the journal is out of reach\n"),
+    }
+}
+
+/// The numbers in the text format of Prometheus.
+async fn metrics(State(asked): State<Asked>) -> String {
+    let now = asked.journal.environment().wall().as_micros();
+    let each = asked
+        .relays
+        .iter()
+        .map(|(relay, running)| (relay, running.counts()));
+    let each: Vec<(&RelayId, Counts)> = each.collect();
+    let mut text = String::new();
+    for (name, kind, help) in tape_relay::COUNT_NAMES {
+        // Writing to a text does not fail.
+        let _ = writeln!(
+            text,
+            "# HELP tape_relay_{name} {help}\n# TYPE tape_relay_{name} {kind}"
+        );
+        for (relay, counts) in &each {
+            let value = counts.named(name).unwrap_or(0);
+            let _ = writeln!(text, "tape_relay_{name}{{relay=\"{relay}\"}} {value}");
+        }
+    }
+    text.push_str(
+        "# HELP tape_relay_lag_seconds For how long the oldest event that is read has waited for the sink.\n",
+    );
+    text.push_str("# TYPE tape_relay_lag_seconds gauge\n");
+    for (relay, counts) in &each {
+        let lag = counts.lag_us(now) / 1_000_000;
+        let _ = writeln!(text, "tape_relay_lag_seconds{{relay=\"{relay}\"}} {lag}");
+    }
+    text
+}

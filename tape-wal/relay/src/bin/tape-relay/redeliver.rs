@@ -1,0 +1,47 @@
+//! Sends refused entries again.
+
+use crate::flags::Redeliver;
+use std::sync::Arc;
+use tape_api::Journal;
+use tape_core::id::RelayStream;
+use tape_relay::{Redelivered, Relay, redeliver};
+
+/// Why nothing could be sent, for people.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NotSent {
+    #[error("the relay has the entries of all tenants: say by --tenant whose are sent again")]
+    NoTenant,
+    #[error("the relay has the entries of another tenant")]
+    OtherTenant,
+    #[error("the refused entries cannot be sent again")]
+    Failed(#[source] tape_relay::RedeliveryError),
+}
+
+/// Sends them, and prints a line for each. Returns whether all were taken.
+#[expect(clippy::print_stdout, reason = "the lines are what the command is for")]
+pub(crate) async fn run(
+    asked: &Redeliver,
+    relay: &Relay,
+    journal: &Arc<dyn Journal>,
+) -> Result<bool, NotSent> {
+    let tenant = asked
+        .tenant
+        .as_ref()
+        .or(relay.id.tenant.as_ref())
+        .ok_or(NotSent::NoTenant)?;
+    let stream = RelayStream::of(&relay.id, tenant).ok_or(NotSent::OtherTenant)?;
+    let sent = redeliver(relay, journal, &stream, &asked.refusal)
+        .await
+        .map_err(NotSent::Failed)?;
+    let mut all = true;
+    for (refusal, outcome) in sent {
+        match outcome {
+            Redelivered::Taken => println!("{refusal}\ttaken"),
+            Redelivered::NotTaken(reason) => {
+                all = false;
+                println!("{refusal}\tnot taken\t{}", reason.escape_debug());
+            }
+        }
+    }
+    Ok(all)
+}

@@ -1,0 +1,9 @@
+//! A relay over an engine: what it delivers, what it records, and what becomes of its place.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod refused;
+mod resumed;
+mod stopped;
+mod taken;
+mod world;

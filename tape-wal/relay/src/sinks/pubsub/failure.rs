@@ -4,7 +4,6 @@ use super::settings::Settings;
 use crate::sink::SinkError;
 use google_cloud_gax::error::rpc::Code;
 use google_cloud_pubsub::error::PublishError;
-use std::error::Error as _;
 use std::sync::Arc;
 use std::time::Duration;
 

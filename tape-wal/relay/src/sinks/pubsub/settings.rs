@@ -33,7 +33,7 @@ pub struct Settings {
 
 impl Settings {
     /// Events in [binary mode](Content::Binary), ordered, at the emulator that `PUBSUB_EMULATOR_HOST` names or else at the global endpoint,
-    /// within 15 seconds.
+    /// within 10 seconds.
     #[must_use]
     pub fn new(topic: Topic) -> Self {
         Self {
@@ -42,7 +42,7 @@ impl Settings {
             ordered: true,
             endpoint: None,
             emulator: std::env::var(EMULATOR).ok().filter(|host| !host.is_empty()),
-            timeout: Duration::from_secs(15),
+            timeout: Duration::from_secs(10),
         }
     }
 

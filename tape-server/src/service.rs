@@ -19,7 +19,6 @@ mod watch;
 mod work;
 
 use crate::calls::Calls;
-use crate::change_notifier::ChangeNotifier;
 use crate::drivers::Drivers;
 use crate::failure::of_store;
 use crate::rare::Rare;
@@ -42,6 +41,7 @@ use tape_proto::v1::value_service_server::ValueServiceServer;
 use tape_proto::v1::work_service_server::WorkServiceServer;
 use tape_store::contract::JournalStore;
 use tape_store::error::StoreError;
+use tape_wal::SharedFeed;
 use tokio::sync::Semaphore;
 use tonic::{Response, Status};
 
@@ -57,7 +57,8 @@ pub(crate) struct Context(Arc<Shared>);
 struct Shared {
     engine: Engine,
     gate: Gate,
-    notifier: ChangeNotifier,
+    /// The one reader of the feed.
+    feed: SharedFeed,
     drivers: Drivers,
     readers: Readers,
     calls: Calls,
@@ -71,12 +72,12 @@ struct Shared {
 
 impl Context {
     pub(crate) fn new(engine: Engine, gate: Gate, lease_grace_ms: u64, max_commands: u32) -> Self {
-        let notifier = ChangeNotifier::new(Arc::clone(engine.store()));
+        let feed = SharedFeed::new(Arc::clone(engine.store()));
         let drivers = Drivers::default();
         Self(Arc::new(Shared {
             engine,
             gate,
-            notifier,
+            feed,
             drivers,
             readers: Readers::default(),
             calls: Calls::default(),

@@ -2,14 +2,13 @@
 
 use crate::filter::Filter;
 use futures::future::BoxFuture;
+use std::borrow::Cow;
 use std::sync::Arc;
-use tape_core::codec::DecodeError;
-use tape_core::id::StreamId;
 use tape_store::contract::{Cursor, DamagedEntry, FeedEntry, JournalStore, Shard};
 use tape_store::error::StoreError;
 
 /// Entries in one read of a shard.
-const PAGE_ENTRIES: u32 = 1_024;
+pub(crate) const PAGE_ENTRIES: u32 = 1_024;
 
 /// Where a reader of the feed begins in shards without a cursor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,11 +81,7 @@ impl Feed {
         after: Vec<(Shard, Cursor)>,
     ) -> Result<Self, FeedError> {
         let shards = store.capabilities().shards.max(1);
-        let mut places: Vec<Option<Cursor>> = vec![None; usize::from(shards)];
-        for (Shard(shard), cursor) in after {
-            let place = places.get_mut(usize::from(shard));
-            *place.ok_or(FeedError::ForeignCursor { shard, shards })? = Some(cursor);
-        }
+        let places = places_of(shards, after)?;
         let mut cursors = Vec::with_capacity(places.len());
         for (shard, place) in (0..shards).zip(places) {
             cursors.push(match (place, start) {
@@ -149,15 +144,9 @@ impl Feed {
         let before = self.cursors[index].clone();
         let page = self.store.tail(shard, &before, PAGE_ENTRIES).await?;
         let quiet = page.is_end();
-        let mut entries = Vec::with_capacity(page.entries.len());
-        let mut damaged = page.damaged;
-        for entry in page.entries {
-            match self.filter.chooses(&entry) {
-                Ok(true) => entries.push(entry),
-                Ok(false) => {}
-                Err(error) => damaged.push(unreadable(entry.stream, &error)),
-            }
-        }
+        let (mut entries, mut damaged) = (Vec::new(), page.damaged);
+        let read = page.entries.into_iter().map(Cow::Owned);
+        self.filter.sift(read, &mut entries, &mut damaged);
         damaged.retain(|damaged| self.filter.concerns(damaged.stream.as_ref()));
         self.cursors[index] = page.cursor.clone();
         Ok((!quiet).then_some(Page {
@@ -170,11 +159,12 @@ impl Feed {
     }
 }
 
-fn unreadable(stream: StreamId, error: &DecodeError) -> DamagedEntry {
-    let cause = std::error::Error::source(error);
-    let cause = cause.map(|cause| format!(": {cause}")).unwrap_or_default();
-    DamagedEntry {
-        stream: Some(stream),
-        problem: format!("{error}{cause}"),
+/// The given cursor of each of `shards` shards, where there is one.
+pub(crate) fn places_of(shards: u16, after: Vec<(Shard, Cursor)>) -> Result<Vec<Option<Cursor>>, FeedError> {
+    let mut places: Vec<Option<Cursor>> = vec![None; usize::from(shards)];
+    for (Shard(shard), cursor) in after {
+        let place = places.get_mut(usize::from(shard));
+        *place.ok_or(FeedError::ForeignCursor { shard, shards })? = Some(cursor);
     }
+    Ok(places)
 }

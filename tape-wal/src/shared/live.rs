@@ -289,39 +289,29 @@ impl LiveFeed {
                 continue;
             }
             quiet += 1;
-            let page = self.own_page(index, page, limit);
-            if !page.entries.is_empty() || !page.damaged.is_empty() || quiet == QUIET_READS {
-                self.shards[index].told = page.after.clone();
-                return Ok(Some(page));
+            let (entries, damaged) = self.own(index, page, limit);
+            if !entries.is_empty() || !damaged.is_empty() || quiet == QUIET_READS {
+                return Ok(Some(self.page(index, entries, damaged)));
             }
         }
     }
 
     /// What is for this follower of a page that it read itself.
-    fn own_page(&mut self, index: usize, page: TailPage, limit: u32) -> Page {
-        let place = &mut self.shards[index];
+    fn own(&mut self, index: usize, page: TailPage, limit: u32) -> (Vec<FeedEntry>, Vec<DamagedEntry>) {
         let read = page.entries.len() + page.damaged.len();
+        let last = page.entries.last();
+        let place = &mut self.shards[index];
+        place.cursor = page.cursor;
         place.behind = Behind {
-            last: page
-                .entries
-                .last()
-                .map(|entry| (entry.stream.clone(), entry.entry.seq)),
+            last: last.map(|last| (last.stream.clone(), last.entry.seq)),
             is_near: read < PAGE_ENTRIES as usize || limit < PAGE_ENTRIES,
             round: None,
         };
-        let before = std::mem::replace(&mut place.cursor, page.cursor);
-        let after = place.cursor.clone();
         let (mut entries, mut damaged) = (Vec::new(), page.damaged);
         let read = page.entries.into_iter().map(Cow::Owned);
         self.filter.sift(read, &mut entries, &mut damaged);
         damaged.retain(|damaged| self.concerns(damaged));
-        Page {
-            shard: shard(index),
-            entries,
-            damaged,
-            before,
-            after,
-        }
+        (entries, damaged)
     }
 
     fn concerns(&self, damaged: &DamagedEntry) -> bool {

@@ -1,0 +1,1 @@
+//! What followers cost that wait for something else than what is written.

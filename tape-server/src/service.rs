@@ -25,6 +25,7 @@ use crate::rare::Rare;
 use crate::shutdown::Gate;
 pub(crate) use drive::PATH as DRIVE;
 use drive::Runs;
+use due::Looks;
 use readers::{Held, Messages, Readers, Unsent, Writer};
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,7 +43,6 @@ use tape_proto::v1::work_service_server::WorkServiceServer;
 use tape_store::contract::JournalStore;
 use tape_store::error::StoreError;
 use tape_wal::SharedFeed;
-use tokio::sync::Semaphore;
 use tonic::{Response, Status};
 
 /// Bytes of a page in one message: less than a message may have, overhead included.
@@ -62,8 +62,8 @@ struct Shared {
     drivers: Drivers,
     readers: Readers,
     calls: Calls,
-    /// Turns of watches of due work.
-    looks: Semaphore,
+    /// The looks at due work, one for all watches of a queue.
+    looks: Looks,
     /// Clients that are refused for their versions.
     mismatches: Rare,
     lease_grace_ms: u64,
@@ -73,6 +73,7 @@ struct Shared {
 impl Context {
     pub(crate) fn new(engine: Engine, gate: Gate, lease_grace_ms: u64, max_commands: u32) -> Self {
         let feed = SharedFeed::new(Arc::clone(engine.store()));
+        let looks = Looks::new(&engine);
         let drivers = Drivers::default();
         Self(Arc::new(Shared {
             engine,
@@ -81,7 +82,7 @@ impl Context {
             drivers,
             readers: Readers::default(),
             calls: Calls::default(),
-            looks: Semaphore::new(due::LOOKS_MAX),
+            looks,
             mismatches: Rare::default(),
             lease_grace_ms,
             max_commands,

@@ -11,8 +11,8 @@ use std::task::Poll;
 use tape_core::id::{Seq, StreamId};
 use tape_store::contract::{Cursor, DamagedEntry, FeedEntry, Shard, TailPage};
 
-/// A page has no more entries of the ring once it has so many bytes of them: a message of the wire.
-const PAGE_BYTES: usize = 256 * 1024;
+/// A page takes no more pages of the ring once it has so many bytes: what waits for a client that takes nothing stays small.
+const PAGE_BYTES: usize = 64 * 1024;
 /// A follower that reads the store itself tells its reader after so many reads how far it went, though nothing was for it.
 const QUIET_READS: u32 = 16;
 

@@ -106,7 +106,7 @@ impl Consumer {
         );
         let before = Seq(fed.entry.seq.0 - 1);
         let stored = self.store.read(&fed.stream, before, 1).await.unwrap();
-        assert_eq!(stored, [fed.entry.clone()], "it is not durable");
+        assert_eq!(stored, std::slice::from_ref(&fed.entry), "it is not durable");
     }
 
     /// Takes its time, and then sometimes loses its connection, or what it has not stored.

@@ -20,6 +20,7 @@ fn number(name: &str, usual: u64) -> u64 {
 struct Named(u64);
 
 impl Drop for Named {
+    #[expect(clippy::print_stdout, reason = "it is for a person")]
     fn drop(&mut self) {
         if std::thread::panicking() {
             println!(

@@ -123,7 +123,7 @@ impl Layer for Adverse {
     async fn tail(&self, shard: Shard, cursor: &Cursor, limit: u32) -> Result<TailPage, StoreError> {
         self.fails(40.0).await?;
         // A short page does not mean the end.
-        let cut = 1 + (self.environment.chance().powi(2) * 12.0) as u32;
+        let cut = 1 + u32::try_from(self.environment.random_u64() % 8).unwrap();
         let limit = if self.one_of(2.0) { limit.min(cut) } else { limit };
         let page = self.page(shard, cursor, limit).await?;
         self.fails(80.0).await?;

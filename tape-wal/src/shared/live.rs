@@ -276,10 +276,6 @@ impl LiveFeed {
     async fn catch_up(&mut self, index: usize) -> Result<Option<Page>, FeedError> {
         let mut quiet = 0;
         loop {
-            let behind = &mut self.shards[index].behind;
-            if behind.is_near && behind.round.is_none() {
-                behind.round = Some(self.feed.round().await?);
-            }
             let place = &self.shards[index];
             // The ring has the last entry only once it was read after this follower had it.
             let last = place
@@ -295,6 +291,10 @@ impl LiveFeed {
                 }
                 Meeting::Apart { limit, next } => (limit, next),
             };
+            if place.behind.is_near && place.behind.round.is_none() {
+                self.shards[index].behind.round = Some(self.feed.round().await?);
+                continue;
+            }
             let page = self.feed.0.store.tail(shard(index), &place.cursor, limit).await?;
             if page.is_end() {
                 let place = &mut self.shards[index];

@@ -27,7 +27,7 @@ pub trait CursorStore: Send + Sync {
     /// Makes, replaces or removes a record, if its version is still the one that the swap expects. Returns whether it did.
     ///
     /// # Behavior
-    /// Atomic, and durable once it returns true. After an error, the change may have been made: the caller reads the record and compares.
+    /// Atomic, and durable once it returns true. After an error, the change may have been made, or may still be made: the caller reads the record and compares.
     /// What [`Swap::check`] refuses changes nothing.
     async fn swap_record(&self, name: &str, swap: &Swap) -> Result<bool, StoreError>;
 

@@ -5,6 +5,7 @@ use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::value::RawValue;
 use std::fmt::Write as _;
 use tape_core::id::{Seq, StreamId};
+use tape_core::time::Timestamp;
 
 /// The version of CloudEvents.
 pub const SPEC_VERSION: &str = "1.0";
@@ -26,6 +27,7 @@ const ATTRIBUTE_OVERHEAD_BYTES: usize = 6;
 pub struct Event {
     stream: StreamId,
     seq: Seq,
+    at: Timestamp,
     /// Context attributes in the order in which they are written. All of them are strings, so that no reader bends a number.
     attributes: Vec<(&'static str, String)>,
     /// A JSON object.
@@ -37,12 +39,14 @@ impl Event {
     pub(crate) const fn new(
         stream: StreamId,
         seq: Seq,
+        at: Timestamp,
         attributes: Vec<(&'static str, String)>,
         data: Bytes,
     ) -> Self {
         Self {
             stream,
             seq,
+            at,
             attributes,
             data,
         }
@@ -58,6 +62,12 @@ impl Event {
     #[must_use]
     pub const fn seq(&self) -> Seq {
         self.seq
+    }
+
+    /// When the entry was written, by the journal's time.
+    #[must_use]
+    pub const fn at(&self) -> Timestamp {
+        self.at
     }
 
     /// The attribute `id`, `STREAM/SEQ`: with `source` it names the event, however often that is delivered.

@@ -98,7 +98,7 @@ impl EventFormat {
         let entry = codec::decode(stored)?;
         let attributes = self.attributes(stream, &entry);
         let data = self.data(&attributes, stored, &entry)?;
-        Ok(Event::new(stream.clone(), stored.seq, attributes, data))
+        Ok(Event::new(stream.clone(), stored.seq, entry.at, attributes, data))
     }
 
     fn attributes(&self, stream: &StreamId, entry: &Entry) -> Vec<(&'static str, String)> {

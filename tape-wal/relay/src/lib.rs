@@ -11,6 +11,7 @@ pub mod event;
 mod event_data;
 pub mod event_format;
 pub mod filter;
+mod owned;
 mod part;
 pub mod payload_rule;
 mod reader;

@@ -2,6 +2,7 @@
 
 use crate::counts::{Counters, add, change};
 use crate::delivery::{Delivery, Refusal, Round};
+use crate::owned::Owned;
 use crate::reader::{Batch, PAGES_AHEAD, Reader};
 use crate::refusals::Refusals;
 use crate::relay::Relay;
@@ -21,7 +22,6 @@ use tape_core::outage::Outage;
 use tape_core::relay::{Held, Place, Progress};
 use tape_core::time::Timestamp;
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -52,15 +52,6 @@ enum Ended {
     /// The journal does not let it go on.
     #[error("the journal does not let it go on")]
     Journal(#[from] JournalError),
-}
-
-/// A task that ends with its owner.
-struct Owned<T>(JoinHandle<T>);
-
-impl<T> Drop for Owned<T> {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
 }
 
 impl Part {

@@ -4,6 +4,7 @@ use crate::counts::{Counters, add, change};
 use crate::event::Event;
 use crate::event_format::EventFormat;
 use crate::filter::Filter;
+use crate::owned::Owned;
 use bytes::Bytes;
 use futures::StreamExt as _;
 use std::sync::Arc;
@@ -19,8 +20,9 @@ use tape_core::time::Timestamp;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-/// Pages that are read ahead. With the one that is delivered and the one that waits to be put, a part holds four, each bounded by the journal.
-pub(crate) const PAGES_AHEAD: usize = 2;
+/// Pages whose events wait for the sink. With the one that is delivered, the one whose events are made, the one that waits for that and the one
+/// that was just read, a part holds five, each bounded by the journal.
+pub(crate) const PAGES_AHEAD: usize = 1;
 /// How often the log repeats that the journal cannot be read, or that the filter has no answer.
 const SAID_AGAIN: Duration = Duration::from_secs(60);
 
@@ -54,33 +56,15 @@ impl Reader {
     /// # Errors
     /// [`JournalError`] where the feed cannot go on: its cursor is of another journal, or the journal is damaged.
     pub(crate) async fn read(self, tail: Tail, batches: mpsc::Sender<Batch>) -> Result<(), JournalError> {
-        let mut pages = self.journal.tail(&tail);
-        let mut outage = Outage::new(SAID_AGAIN);
-        while let Some(page) = pages.next().await {
-            let page = match page {
-                Ok(page) => page,
-                // The feed goes on at the same place, after a pause of its own.
-                Err(failure @ JournalError::Unavailable(_)) => {
-                    self.say(&mut outage, "the feed", &Causes(&failure).to_string());
-                    continue;
-                }
-                Err(failure) => return Err(failure),
-            };
-            if let Some(spell) = outage.back(Instant::now().into_std()) {
-                tracing::info!(%spell, "the feed is read again");
-            }
-            if batches.send(self.batch(page).await).await.is_err() {
+        // In a task of its own: a page is read while events are made of the one before.
+        let (to, mut pages) = mpsc::channel(1);
+        let _reading = Owned(tokio::spawn(pages_of(Arc::clone(&self.journal), tail, to)));
+        while let Some(page) = pages.recv().await {
+            if batches.send(self.batch(page?).await).await.is_err() {
                 return Ok(());
             }
         }
         Ok(())
-    }
-
-    fn say(&self, outage: &mut Outage, what: &str, error: &str) {
-        let now = Instant::now().into_std();
-        if let Some(spell) = outage.lost(now, error) {
-            tracing::warn!(error, %spell, "{what} gives no answer; trying again");
-        }
     }
 
     async fn batch(&self, page: FeedPage) -> Batch {
@@ -107,7 +91,6 @@ impl Reader {
                 .filter(|(_, matches)| **matches)
                 .map(|(fed, _)| fed)
         };
-        let oldest = chosen().find_map(|(_, entry)| time(entry));
         let events: Vec<Event> = chosen()
             .filter_map(|(stream, entry)| self.event(stream, entry))
             .collect();
@@ -116,11 +99,11 @@ impl Reader {
             i64::try_from(events.len()).unwrap_or(i64::MAX),
         );
         Batch {
+            oldest: events.first().map(Event::at),
             events,
             shard: page.shard,
             cursor: page.cursor,
             reached,
-            oldest,
         }
     }
 
@@ -141,7 +124,7 @@ impl Reader {
                     return chosen.matches;
                 }
                 Err(error) => {
-                    self.say(&mut outage, "the filter", &error.to_string());
+                    say(&mut outage, "the filter", &error.to_string());
                     tokio::time::sleep(backoff.next(self.journal.environment().chance())).await;
                 }
             }
@@ -157,6 +140,32 @@ impl Reader {
             tracing::error!(%stream, %seq, %problem, "an entry cannot be read and is not delivered");
         });
         told.ok()
+    }
+}
+
+/// Reads pages of the feed. After a failure that may pass it goes on at the same place, after a pause of its own; another one is the last.
+async fn pages_of(journal: Arc<dyn Journal>, tail: Tail, to: mpsc::Sender<Result<FeedPage, JournalError>>) {
+    let mut pages = journal.tail(&tail);
+    let mut outage = Outage::new(SAID_AGAIN);
+    while let Some(page) = pages.next().await {
+        if let Err(failure @ JournalError::Unavailable(_)) = &page {
+            say(&mut outage, "the feed", &Causes(failure).to_string());
+            continue;
+        }
+        if let Some(spell) = outage.back(Instant::now().into_std()) {
+            tracing::info!(%spell, "the feed is read again");
+        }
+        let is_last = page.is_err();
+        if to.send(page).await.is_err() || is_last {
+            return;
+        }
+    }
+}
+
+fn say(outage: &mut Outage, what: &str, error: &str) {
+    let now = Instant::now().into_std();
+    if let Some(spell) = outage.lost(now, error) {
+        tracing::warn!(error, %spell, "{what} gives no answer; trying again");
     }
 }
 

@@ -173,9 +173,11 @@ impl Engine {
             Err(StoreError::Unavailable { .. }) => {
                 let there = cursors.record(&name).await?;
                 if there.as_ref() == swap.next() {
-                    return Ok(true);
+                    // It was only read, and may not be on the standbys of the store yet.
+                    return self.0.store.barrier().await.map(|()| true);
                 }
-                // The lost change may still arrive. It then meets this version, or one that another change has made of it.
+                // The lost change may still arrive. Where it does so first, this one finds its version and is refused, and the rule is
+                // applied again to what the lost one made.
                 cursors.swap_record(&name, swap).await
             }
             answer => answer,

@@ -151,13 +151,9 @@ struct Parts {
 impl Engine {
     async fn parts(&self, relay: &RelayId, from: Option<&str>) -> Result<Parts, JournalError> {
         let prefix = prefix(&PlaceQuery::Relay(relay.clone()));
-        let records = self
-            .store()
-            .cursors()
-            .records(&prefix, from, PAGE_ENTRIES_MAX)
-            .await;
+        let records = self.store().cursors().records(&prefix, from, PLACES.max).await;
         let records = records.map_err(of_store)?;
-        let is_last = records.len() < PAGE_ENTRIES_MAX as usize;
+        let is_last = records.len() < PLACES.max as usize;
         let parts = records.iter().map(|(name, record)| read_record(name, record));
         Ok(Parts {
             parts: parts.collect::<Result<_, _>>()?,

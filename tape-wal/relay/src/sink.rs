@@ -47,12 +47,6 @@ pub trait Sink: Debug + Send + Sync + 'static {
     async fn close(&self) -> Result<(), SinkError> {
         Ok(())
     }
-
-    /// After how long of nothing but failures the relay treats the sink as [disabled](SinkError::Disabled); none where it is tried for ever.
-    /// The relay records since when a sink fails, so that a restart does not begin to count anew.
-    fn disabled_after(&self) -> Option<Duration> {
-        None
-    }
 }
 
 /// Why an event was not delivered.
@@ -114,30 +108,4 @@ impl SinkError {
 fn cut(mut reason: String) -> String {
     reason.truncate(reason.floor_char_boundary(REASON_BYTES_MAX));
     reason
-}
-
-/// Splits events, in order, into calls that a sink takes.
-///
-/// ```
-/// use tape_relay::sink::{DELIVERY_EVENTS_MAX, deliveries};
-/// assert_eq!(deliveries(&[]).count(), 0);
-/// # let _ = DELIVERY_EVENTS_MAX;
-/// ```
-pub fn deliveries(events: &[Event]) -> impl Iterator<Item = &[Event]> {
-    let mut rest = events;
-    std::iter::from_fn(move || {
-        let mut bytes = 0_usize;
-        let mut fits = |event: &Event| {
-            bytes = bytes.saturating_add(event.size());
-            bytes <= DELIVERY_BYTES_MAX
-        };
-        let fitting = rest
-            .iter()
-            .take(DELIVERY_EVENTS_MAX)
-            .take_while(|event| fits(event))
-            .count();
-        let (call, after) = rest.split_at_checked(fitting.max(1))?;
-        rest = after;
-        Some(call)
-    })
 }

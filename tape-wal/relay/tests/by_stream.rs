@@ -1,15 +1,12 @@
-//! What sinks are made of: calls of a bounded size, one event of a stream at a time, and a broadcast.
+//! What sinks are made of: one event of a stream at a time, reasons of a bounded length, and a broadcast.
 
 use serde_json::json;
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
-use tape_core::limits::PAYLOAD_BYTES_MAX;
 use tape_relay::by_stream::by_stream;
 use tape_relay::conformance::pen::Pen;
 use tape_relay::event::Event;
-use tape_relay::sink::{
-    DELIVERY_BYTES_MAX, DELIVERY_EVENTS_MAX, REASON_BYTES_MAX, Sink, SinkError, deliveries,
-};
+use tape_relay::sink::{REASON_BYTES_MAX, Sink, SinkError};
 use tape_relay::sinks::broadcast::{Broadcast, CAPACITY_MAX, SubscriptionError};
 
 fn events(streams: usize, each: usize) -> Vec<Event> {
@@ -86,23 +83,6 @@ async fn nothing_is_begun_after_a_sink_is_disabled_or_behind_what_fails() {
         state.lock().unwrap().begun,
         ["acme/value/v0/1", "acme/value/v1/1", "acme/value/v1/2"]
     );
-}
-
-#[test]
-fn calls_have_a_bounded_size_and_leave_nothing_out() {
-    let many = events(1, 2 * DELIVERY_EVENTS_MAX + 1);
-    let calls: Vec<usize> = deliveries(&many).map(<[Event]>::len).collect();
-    assert_eq!(calls, [DELIVERY_EVENTS_MAX, DELIVERY_EVENTS_MAX, 1]);
-    let mut pen = Pen::new("acme/value/large");
-    let text = "x".repeat(PAYLOAD_BYTES_MAX / 2);
-    let large: Vec<Event> = (0..40).map(|_| pen.event(&json!(text))).collect();
-    let mut all = Vec::new();
-    for call in deliveries(&large) {
-        assert!(call.iter().map(Event::size).sum::<usize>() <= DELIVERY_BYTES_MAX);
-        all.extend_from_slice(call);
-    }
-    assert_eq!(all, large);
-    assert_eq!(deliveries(&[]).count(), 0);
 }
 
 #[test]

@@ -17,8 +17,8 @@ use tape_relay::conformance::pen::Pen;
 use tape_relay::event::{EVENT_CONTENT_TYPE, Event};
 use tape_relay::sink::{REASON_BYTES_MAX, Sink, SinkError};
 use tape_relay::sinks::webhook::{
-    CONCURRENCY_MAX, DEFAULT_DISABLED_AFTER, InvalidSecret, InvalidWebhook, Secret, TIMEOUT_MAX, Webhook,
-    WebhookSettings, message_id, signature,
+    CONCURRENCY_MAX, InvalidSecret, InvalidWebhook, Secret, TIMEOUT_MAX, Webhook, WebhookSettings,
+    message_id, signature,
 };
 
 fn event() -> Event {
@@ -334,19 +334,6 @@ async fn a_gone_endpoint_gets_no_more_requests_in_the_call() {
     );
     assert_eq!(endpoint.requests().len(), 1);
     assert!(endpoint.taken().is_empty());
-}
-
-#[test]
-fn how_long_it_may_fail_is_told() {
-    let settings =
-        WebhookSettings::new("https://hooks.example/", vec![SECRET.parse().unwrap()], false).unwrap();
-    let told = |settings| Webhook::new(settings, machine()).unwrap().disabled_after();
-    assert_eq!(told(settings.clone()), Some(DEFAULT_DISABLED_AFTER));
-    assert_eq!(DEFAULT_DISABLED_AFTER, Duration::from_secs(432_000), "five days");
-    assert_eq!(
-        told(settings.with_disabled_after(Duration::from_secs(60))),
-        Some(Duration::from_secs(60))
-    );
 }
 
 #[test]

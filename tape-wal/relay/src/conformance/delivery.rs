@@ -5,7 +5,7 @@ use super::{Fixture, deliver_all, first_received, ids, in_order, two_streams};
 use crate::event::Event;
 use crate::event_format::{EVENT_BYTES_MAX_HIGHEST, EventFormat};
 use crate::payload_rule::PayloadRule;
-use crate::sink::{DELIVERY_BYTES_MAX, DELIVERY_EVENTS_MAX, deliveries};
+use crate::sink::{DELIVERY_BYTES_MAX, DELIVERY_EVENTS_MAX};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use tape_core::limits::PAYLOAD_BYTES_MAX;
@@ -107,12 +107,16 @@ pub(super) async fn a_full_call_is_taken(fixture: Arc<dyn Fixture>) {
     let mut pen = Pen::new("acme/value/many");
     let many: Vec<Event> = (0..DELIVERY_EVENTS_MAX).map(|n| pen.event(&json!(n))).collect();
     let text = "x".repeat(PAYLOAD_BYTES_MAX / 2);
-    let large: Vec<Event> = (0..DELIVERY_BYTES_MAX / text.len())
-        .map(|_| pen.event(&json!(text)))
+    let mut room = DELIVERY_BYTES_MAX;
+    let large = std::iter::repeat_with(|| pen.event(&json!(text)));
+    let large: Vec<Event> = large
+        .take_while(|event| {
+            room = room.saturating_sub(event.size());
+            room > 0
+        })
         .collect();
-    for call in deliveries(&many).chain(deliveries(&large)) {
-        deliver_all(&*sink, call).await;
-    }
+    deliver_all(&*sink, &many).await;
+    deliver_all(&*sink, &large).await;
     if let Some(received) = first_received(&*fixture).await {
         let all: Vec<Event> = many.into_iter().chain(large).collect();
         assert_eq!(in_order(&all, &received), ids(&all));

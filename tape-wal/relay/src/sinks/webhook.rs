@@ -115,10 +115,6 @@ impl Sink for Webhook {
         })
         .await
     }
-
-    fn disabled_after(&self) -> Option<Duration> {
-        Some(self.settings.disabled_after())
-    }
 }
 
 /// What went wrong with a request, with its causes and without the URL, which may have a secret.

@@ -16,7 +16,8 @@ pub const TIMEOUT_MAX: Duration = Duration::from_secs(60);
 pub const DEFAULT_CONCURRENCY: usize = 8;
 /// Most streams whose events are posted at once.
 pub const CONCURRENCY_MAX: usize = 64;
-/// After how long of nothing but failures an endpoint is given up, unless told otherwise.
+/// After how long of nothing but failures a relay gives an endpoint up, unless its [settings](crate::Settings::disable_after) say another
+/// time. The relay records since when its sink fails, so that a restart does not begin to count anew.
 pub const DEFAULT_DISABLED_AFTER: Duration = Duration::from_secs(5 * 24 * 60 * 60);
 /// The statuses that refuse an event for good, unless told otherwise: too large, and not to be processed. Others, `400` among them, are also
 /// what endpoints answer to a signature by a secret that was rotated, which is no reason to give up an event.
@@ -31,7 +32,6 @@ pub struct WebhookSettings {
     secrets: Vec<Secret>,
     timeout: Duration,
     concurrency: usize,
-    disabled_after: Duration,
     refused: BTreeSet<u16>,
 }
 
@@ -112,7 +112,6 @@ impl WebhookSettings {
             secrets,
             timeout: DEFAULT_TIMEOUT,
             concurrency: DEFAULT_CONCURRENCY,
-            disabled_after: DEFAULT_DISABLED_AFTER,
             refused: DEFAULT_REFUSED.into(),
         })
     }
@@ -137,15 +136,6 @@ impl WebhookSettings {
             return Err(InvalidWebhook::Concurrency { found: concurrency });
         }
         Ok(Self { concurrency, ..self })
-    }
-
-    /// The same, given up after another time of nothing but failures.
-    #[must_use]
-    pub fn with_disabled_after(self, disabled_after: Duration) -> Self {
-        Self {
-            disabled_after,
-            ..self
-        }
     }
 
     /// The same with other statuses that refuse an event for good. None is allowed.
@@ -175,10 +165,6 @@ impl WebhookSettings {
 
     pub(super) const fn concurrency(&self) -> usize {
         self.concurrency
-    }
-
-    pub(super) const fn disabled_after(&self) -> Duration {
-        self.disabled_after
     }
 
     pub(super) const fn refused(&self) -> &BTreeSet<u16> {

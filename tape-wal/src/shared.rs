@@ -247,7 +247,8 @@ impl State {
         let next = Next {
             generation: self.generation,
             page: ring.next(),
-            ended_in: ring.ended_in(),
+            // Before the ring is open, its next page may begin anywhere.
+            ended_in: if self.is_open { ring.ended_in() } else { 0 },
         };
         let limit = match ring.locate(cursor, last) {
             // A follower of a feed that cannot be read would take it for a silent one.

@@ -104,6 +104,11 @@ impl Consumer {
             fed.stream,
             self.filter
         );
+        let tenant = self.filter.tenant.as_ref();
+        assert!(
+            tenant.is_none_or(|tenant| tenant == fed.stream.tenant()),
+            "it is of another tenant"
+        );
         let before = Seq(fed.entry.seq.0 - 1);
         let stored = self.store.read(&fed.stream, before, 1).await.unwrap();
         assert_eq!(stored, std::slice::from_ref(&fed.entry), "it is not durable");

@@ -187,7 +187,8 @@ async fn a_filter_of_one_entry_among_many_moves_on_while_it_waits() {
     );
     assert_eq!(polls.load(Relaxed), 1, "it is not woken for what others write");
     // Nothing comes for it, so it is told once in a while where the feed is.
-    waiting.as_mut().await;
+    let told = tokio::time::timeout(Duration::from_secs(60), waiting.as_mut()).await;
+    told.expect("it is told");
     drop(waiting);
     assert_eq!(polls.load(Relaxed), 3, "once at the wait, and once for that");
     let page = live.ready().await.unwrap().unwrap();

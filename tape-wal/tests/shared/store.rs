@@ -122,6 +122,14 @@ impl Layer for Adverse {
 
     async fn tail(&self, shard: Shard, cursor: &Cursor, limit: u32) -> Result<TailPage, StoreError> {
         self.fails(40.0).await?;
+        if self.one_of(150.0) {
+            // As if the journal were another one for a moment: no page that was read before counts then.
+            let problem = "it is of another journal".to_owned();
+            return Err(StoreError::Invalid {
+                what: "cursor",
+                problem,
+            });
+        }
         // A short page does not mean the end.
         let cut = 1 + u32::try_from(self.environment.random_u64() % 8).unwrap();
         let limit = if self.one_of(2.0) { limit.min(cut) } else { limit };

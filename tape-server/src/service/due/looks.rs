@@ -58,7 +58,7 @@ struct Group {
     asked: AtomicBool,
 }
 
-/// One watch, until dropped.
+/// One watch; once it is dropped, the next look forgets it.
 pub(super) struct DueWatch {
     looker: Arc<Looker>,
     group: Arc<Group>,
@@ -114,22 +114,6 @@ impl DueWatch {
     pub(super) fn ask(&self) {
         self.group.asked.store(true, Ordering::Release);
         self.looker.kick.notify_one();
-    }
-}
-
-impl Drop for DueWatch {
-    fn drop(&mut self) {
-        let mut state = self.looker.state();
-        if self.group.found.receiver_count() > 1 {
-            return;
-        }
-        let tenant = &self.group.filter.tenant;
-        if let Some(groups) = state.groups.get_mut(tenant) {
-            groups.retain(|group| !Arc::ptr_eq(group, &self.group));
-            if groups.is_empty() {
-                state.groups.remove(tenant);
-            }
-        }
     }
 }
 
@@ -194,6 +178,10 @@ impl Looker {
     /// What each group is given by the next look; none where there is no watch any more.
     fn shares(&self) -> Option<Shares> {
         let mut state = self.state();
+        state.groups.retain(|_, groups| {
+            groups.retain(|group| group.found.receiver_count() > 0);
+            !groups.is_empty()
+        });
         state.is_looking = !state.groups.is_empty();
         let share = |group: &Arc<Group>| Share {
             group: Arc::clone(group),

@@ -43,6 +43,7 @@ mod lease;
 mod lists;
 mod open;
 mod patch;
+mod relays;
 #[cfg(feature = "remote")]
 mod remote;
 mod retry;

@@ -19,6 +19,7 @@ mod lists;
 mod names;
 mod queues;
 mod relay_records;
+mod relays;
 mod runs;
 mod sessions;
 mod values;
@@ -91,6 +92,10 @@ macro_rules! __journal_conformance_list {
             entries::what_is_not_there_reads_as_nothing;
             entries::a_reader_that_stays_is_given_what_comes;
             entries::the_feed_has_what_matches_in_order;
+            entries::a_tail_goes_on_at_the_cursors_of_an_earlier_one;
+            entries::a_tail_may_be_of_some_shards_alone;
+            entries::a_tail_of_a_tenant_has_nothing_of_others;
+            entries::cursors_and_shards_that_are_not_of_the_journal_are_refused;
             sessions::a_session_is_what_its_events_made_it;
             sessions::shared_state_is_carried_over;
             values::each_change_of_a_value_is_seen_once_and_in_order;
@@ -121,6 +126,14 @@ macro_rules! __journal_conformance_list {
             relay_records::what_a_relay_reports_is_on_record_once;
             relay_records::what_a_relay_may_not_report_is_refused;
             relay_records::the_reason_of_a_refusal_is_read_and_erased;
+            relays::one_process_carries_a_part_of_a_relay;
+            relays::a_place_is_what_its_moves_made_it;
+            relays::a_relay_that_is_disabled_is_no_process_s;
+            relays::a_relay_is_put_at_other_places;
+            relays::a_relay_that_is_forgotten_begins_anew;
+            relays::relays_are_listed_in_the_order_of_their_names;
+            relays::the_lag_of_a_relay_is_what_it_has_not_passed;
+            relays::what_is_out_of_bounds_for_a_relay_changes_nothing;
             lists::streams_are_found_and_their_indexes_fit;
             lists::a_run_that_is_retired_says_how_it_ended;
         }

@@ -41,6 +41,7 @@ impl Command {
                 agenda::What::Check => Weight::Light,
                 agenda::What::Rebuild => Weight::Final,
             },
+            Self::Relay(relay) => relay.weight(),
         }
     }
 }

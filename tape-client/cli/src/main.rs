@@ -18,6 +18,7 @@ mod name;
 mod overdue;
 mod published;
 mod queues;
+mod relay;
 mod release;
 mod remedy;
 mod replacement;
@@ -75,7 +76,8 @@ struct Cli {
     /// The name to record in the journal. Commands that decide something or are irreversible need it.
     #[arg(long = "as", env = "TAPE_PRINCIPAL", value_name = "NAME", global = true)]
     principal: Option<Principal>,
-    /// Runs irreversible commands without asking: `settle`, `release`, `cancel`, `erase`, `retention`, `agenda rebuild`.
+    /// Runs irreversible commands without asking: `settle`, `release`, `cancel`, `erase`, `retention`, `agenda rebuild`,
+    /// `relay reset`, `relay forget`.
     #[arg(long, global = true)]
     yes: bool,
     #[command(subcommand)]
@@ -105,6 +107,7 @@ enum Command {
     Erase(erase::Erase),
     Retention(retention::Retention),
     Agenda(agenda::Agenda),
+    Relay(relay::Relay),
 }
 
 impl Command {
@@ -310,6 +313,7 @@ async fn carry_out(command: Command, context: &mut Context<'_>) -> Result<ExitCo
         Command::Erase(command) => command.run(context).await,
         Command::Retention(command) => command.run(context).await,
         Command::Agenda(command) => command.run(context).await,
+        Command::Relay(command) => command.run(context).await,
     }
 }
 

@@ -3,7 +3,7 @@
 
 use prost::Message;
 use tape_core::limits::{NAME_BYTES_MAX, PAYLOAD_BYTES_MAX};
-use tape_proto::convert::{RelayReport, RunRequest, SessionChange};
+use tape_proto::convert::{RelayMove, RelayReport, RelayReset, RunRequest, SessionChange};
 use tape_proto::v1;
 use tape_proto::v1::drive_request::{BeginEffect, BeginRun, Command, RecordDecision, RestartEffect};
 
@@ -278,4 +278,66 @@ fn what_is_recorded_of_a_relay_names_the_field_that_is_wrong() {
         "digest: has 31 bytes, a digest has 32",
     );
     refused(|wire| wire.context = None, "context: is missing");
+}
+
+#[test]
+fn the_place_of_a_relay_names_the_field_that_is_wrong() {
+    use v1::reset_relay_request::{Cursors, To};
+    let tenants = |which| Some(v1::Tenants { which });
+    let relay = |which| v1::RelayId {
+        tenants: tenants(which),
+        name: "lake".into(),
+    };
+    let all = || Some(v1::tenants::Which::All(v1::tenants::All {}));
+    let cursor = |shard| v1::ShardCursor {
+        shard,
+        ..v1::ShardCursor::default()
+    };
+    let moved = |relay: v1::RelayId, part, shards: &[u32]| v1::AdvanceRelayPartRequest {
+        part: Some(v1::RelayPartId {
+            relay: Some(relay),
+            part,
+        }),
+        cursors: shards.iter().map(|shard| cursor(*shard)).collect(),
+        ..v1::AdvanceRelayPartRequest::default()
+    };
+    RelayMove::try_from(moved(relay(all()), 65_535, &[0, 65_535])).unwrap();
+    let only = |tenant: &str| Some(v1::tenants::Which::Only(tenant.into()));
+    for (wire, error) in [
+        (v1::AdvanceRelayPartRequest::default(), "part: is missing"),
+        (moved(relay(None), 0, &[]), "part.relay.tenants.which: is missing"),
+        (
+            moved(relay(only("")), 0, &[]),
+            "part.relay.tenants.only: is empty",
+        ),
+        (
+            moved(relay(all()), 65_536, &[]),
+            "part.part: is 65536, the limit is 65535",
+        ),
+        (
+            moved(relay(all()), 0, &[1, 65_536]),
+            "cursors[1].shard: is 65536, the limit is 65535",
+        ),
+        (
+            moved(relay(all()), 0, &[1, 2, 1]),
+            "cursors[2].shard: is 1 a second time",
+        ),
+    ] {
+        assert_eq!(RelayMove::try_from(wire).unwrap_err().to_string(), error);
+    }
+    let reset = |to| v1::ResetRelayRequest {
+        relay: Some(relay(all())),
+        to,
+    };
+    let shards = vec![cursor(7), cursor(7)];
+    for (wire, error) in [
+        (v1::ResetRelayRequest::default(), "relay: is missing"),
+        (reset(None), "to: is missing"),
+        (
+            reset(Some(To::Cursors(Cursors { shards }))),
+            "cursors.shards[1].shard: is 7 a second time",
+        ),
+    ] {
+        assert_eq!(RelayReset::try_from(wire).unwrap_err().to_string(), error);
+    }
 }

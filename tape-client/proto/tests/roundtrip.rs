@@ -7,12 +7,13 @@ use proptest::prelude::*;
 use prost::Message;
 use strategies as any;
 use tape_core::codec::StoredEntry;
-use tape_core::id::{Seq, StreamId};
+use tape_core::id::{Epoch, Seq, StreamId};
 use tape_core::payload::Digest;
+use tape_core::relay::Place;
 use tape_core::reply::Reply;
 use tape_proto::convert::{
-    RelayReport, RelayRequest, RunCall, RunRequest, SessionChange, SessionRequest, ValueChange, ValueRequest,
-    run_call, session_request,
+    RelayMove, RelayReport, RelayRequest, RelayReset, RelayTarget, RunCall, RunRequest, SessionChange,
+    SessionRequest, ValueChange, ValueRequest, run_call, session_request,
 };
 use tape_proto::failure::Failure;
 use tape_proto::v1;
@@ -93,6 +94,27 @@ proptest! {
             RelayRequest::Receipt(wire) => RelayReport::try_from(sent(wire)),
         };
         prop_assert_eq!(back.unwrap(), report);
+    }
+
+    #[test]
+    fn places_of_relays(place in any::place()) {
+        prop_assert_eq!(Place::try_from(sent(v1::RelayPlace::from(place.clone()))).unwrap(), place);
+    }
+
+    #[test]
+    fn moves_of_relays(part in any::relay_part(), epoch: u64, lease_ms: u64, progress in any::progress()) {
+        let of = RelayMove { part, epoch: Epoch(epoch), lease_ms, progress };
+        let wire = sent(v1::AdvanceRelayPartRequest::from(of.clone()));
+        prop_assert_eq!(RelayMove::try_from(wire).unwrap(), of);
+    }
+
+    #[test]
+    fn resets_of_relays(relay in any::relay_id(), cursors in any::cursors()) {
+        for to in [RelayTarget::Beginning, RelayTarget::End, RelayTarget::Cursors(cursors)] {
+            let reset = RelayReset { relay: relay.clone(), to };
+            let wire = sent(v1::ResetRelayRequest::from(reset.clone()));
+            prop_assert_eq!(RelayReset::try_from(wire).unwrap(), reset);
+        }
     }
 
     #[test]

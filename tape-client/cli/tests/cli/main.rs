@@ -8,6 +8,7 @@ mod consent;
 mod export;
 mod lists;
 mod outsider;
+mod relays;
 mod retention;
 mod seeded;
 mod verify;

@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test uses its part")]
 
 mod commands;
+mod relays;
 
 #[allow(unused_imports, reason = "each test uses its part")]
 pub(crate) use commands::*;
@@ -9,6 +10,8 @@ use proptest::collection::vec;
 use proptest::option::of;
 use proptest::prelude::*;
 use proptest::sample::select;
+#[allow(unused_imports, reason = "each test uses its part")]
+pub(crate) use relays::*;
 use tape_core::budget::Spend;
 use tape_core::effect::Status;
 use tape_core::entry::gate::AnsweredBy;

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use std::num::NonZeroUsize;
 use std::sync::{Mutex, PoisonError};
 use tape_api::JournalError;
-use tape_core::id::RelayPart;
+use tape_core::id::{Epoch, RelayPart};
 use tape_core::relay::Place;
 use tape_core::time::Now;
 use tape_store::cursors::{Record, Swap};
@@ -99,11 +99,15 @@ impl Engine {
                 None => self.place_now(part).await?,
             };
             let before = current.version;
+            let micros = u64::try_from(now.at().as_micros()).unwrap_or(0);
+            if before == 0 {
+                // A relay of the name may have been forgotten while a process carried it: its epoch must not come again.
+                current.place.epoch = Epoch(micros);
+            }
             match rule(&mut current.place, now) {
                 Err(_) if remembered => continue,
                 Err(refused) => return Ok(Err(refused)),
                 Ok(answer) => {
-                    let micros = u64::try_from(now.at().as_micros()).unwrap_or(0);
                     current.version = micros.max(before.saturating_add(1));
                     if self.put_place(part, before, &current).await? {
                         self.0.places.keep(part, current);

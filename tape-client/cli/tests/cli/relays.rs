@@ -1,0 +1,259 @@
+//! Relays: where they are, what a person does about them, and what they have on record.
+
+use crate::seeded::{DONE, Seeded};
+use bytes::Bytes;
+use expect_test::expect;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tape_client::api::Relays as _;
+use tape_client::api::relays::{ClaimAnswer, Control};
+use tape_client::core::command::{Command, RelayCommand};
+use tape_client::core::entry::relay::SentEntry;
+use tape_client::core::id::{Holder, RelayPart, RelayStream, Seq, StreamId, Tenant};
+use tape_client::core::payload::Digest;
+use tape_client::core::relay::Progress;
+use tape_client::core::time::Timestamp;
+use tape_engine::Engine;
+use tape_store::clock::ManualClock;
+use tape_store::contract::Shard;
+
+/// An hour after the runs of the store were made.
+const LATER: Timestamp = Timestamp::from_micros(1_795_352_400_000_000);
+
+/// A store with two relays: `acme/fraud` at the end of the feed, and `*/lake` at its beginning with a sink that takes nothing.
+struct WithRelays {
+    seeded: Seeded,
+    engine: Engine,
+}
+
+impl WithRelays {
+    async fn new() -> Self {
+        let seeded = Seeded::new().await;
+        let store = tape_store::open::open(&seeded.url()).await.unwrap();
+        let end = store.tail_end(Shard(0)).await.unwrap().0;
+        let engine = Engine::new(store, Arc::new(ManualClock::at(LATER)));
+        let relays = Self { seeded, engine };
+        let sent = Progress {
+            cursors: [(0, end)].into(),
+            reached: Some(LATER.minus_millis(1_000)),
+            delivered: 17,
+            refused: 1,
+            ..Progress::default()
+        };
+        relays.carry("acme/fraud/0", "relay-1", sent).await;
+        let failing = Progress {
+            cursors: [(0, Bytes::new())].into(),
+            is_failing: true,
+            ..Progress::default()
+        };
+        relays.carry("*/lake/0", "relay-2", failing).await;
+        relays
+    }
+
+    async fn carry(&self, part: &str, holder: &str, progress: Progress) {
+        let (part, holder): (RelayPart, _) = (part.parse().unwrap(), Holder::new(holder).unwrap());
+        let lease = Duration::from_secs(60);
+        let claim = self.engine.claim(&part, &holder, lease);
+        let ClaimAnswer::Claimed { epoch, .. } = claim.await.unwrap() else {
+            panic!("{part} is free");
+        };
+        self.engine.advance(&part, epoch, progress, lease).await.unwrap();
+    }
+
+    /// The cursors of a relay's part, and how many entries it has not passed.
+    fn place(&self, relay: &str) -> (BTreeMap<String, Value>, u64) {
+        let status = self.seeded.tape(&["relay", "status", relay, "--json"]);
+        assert!(status.status.success(), "{status:?}");
+        let status: Value = serde_json::from_slice(&status.stdout).unwrap();
+        let cursors = status["cursors"].as_object().unwrap().clone();
+        (
+            cursors.into_iter().collect(),
+            status["lag"]["entries"].as_u64().unwrap(),
+        )
+    }
+
+    async fn refuse(&self, relay: &RelayStream, seq: u64, reason: &str) -> Seq {
+        let entry = SentEntry {
+            stream: DONE.replace("acme/", "acme/run/").parse().unwrap(),
+            seq: Seq(seq),
+            digest: Digest([7; 32]),
+        };
+        let body = RelayCommand::Refuse {
+            entry,
+            attempts: 3,
+            reason: reason.to_owned(),
+        };
+        let command = Command::new(self.engine.request_id(), body);
+        self.engine.record(relay, command).await.unwrap().seq
+    }
+}
+
+fn as_mia<'a>(words: &[&'a str]) -> Vec<&'a str> {
+    [&["--as", "mia", "--yes"], words].concat()
+}
+
+#[tokio::test]
+async fn relays_are_listed_with_their_state_and_lag() {
+    let relays = WithRelays::new().await;
+    let seeded = &relays.seeded;
+    seeded.says(&["relay", "list"], &expect![[""]]);
+    seeded.says(&["relay", "list", "--tenant", "acme", "--json"], &expect![[""]]);
+    seeded.says(&["relay", "list", "--tenant", "other"], &expect![[""]]);
+    seeded.says(&["relay", "status", "*/lake"], &expect![[""]]);
+    seeded.refuses(&["relay", "status", "acme/none"], &expect![[""]]);
+    seeded.refuses(&["relay", "status", "fraud"], &expect![[""]]);
+    let stop = Control::Disable {
+        reason: "the partner asked".to_owned(),
+    };
+    let relay = "acme/fraud".parse().unwrap();
+    relays.engine.control(&relay, &stop).await.unwrap();
+    seeded.says(&["relay", "list", "--tenant", "acme"], &expect![[""]]);
+}
+
+#[tokio::test]
+async fn a_relay_is_stopped_and_goes_on() {
+    let relays = WithRelays::new().await;
+    let (seeded, before) = (&relays.seeded, relays.place("acme/fraud"));
+    let disable = ["relay", "disable", "acme/fraud", "--reason", "maintenance"];
+    seeded.refuses(&disable, &expect![[""]]);
+    seeded.says(&as_mia(&disable), &expect![[""]]);
+    let list = || String::from_utf8(seeded.tape(&["relay", "list"]).stdout).unwrap();
+    assert!(list().contains("disabled since "), "{}", list());
+    assert!(list().contains(": maintenance"), "{}", list());
+    seeded.says(&as_mia(&["relay", "enable", "acme/fraud"]), &expect![[""]]);
+    assert!(!list().contains("disabled"), "{}", list());
+    assert_eq!(relays.place("acme/fraud"), before);
+    seeded.refuses(&as_mia(&["relay", "enable", "acme/none"]), &expect![[""]]);
+    let no_reason = ["relay", "disable", "acme/fraud", "--reason", ""];
+    assert_eq!(seeded.tape(&as_mia(&no_reason)).status.code(), Some(1));
+}
+
+#[tokio::test]
+async fn a_relay_is_put_elsewhere_once_its_operator_says_yes() {
+    let relays = WithRelays::new().await;
+    let seeded = &relays.seeded;
+    let reset = |to: &'static str| ["relay", "reset", "acme/fraud", "--to", to];
+    let (end, lag) = relays.place("acme/fraud");
+    assert_eq!(lag, 0);
+    for (to, says) in [
+        ("beginning", expect![[""]]),
+        ("end", expect![[""]]),
+        ("0=", expect![[""]]),
+    ] {
+        seeded.refuses(&[&["--as", "mia"], &reset(to)[..]].concat(), &says);
+        assert_eq!(relays.place("acme/fraud"), (end.clone(), 0), "{to}");
+    }
+    seeded.says(&as_mia(&reset("beginning")), &expect![[""]]);
+    let (beginning, lag) = relays.place("acme/fraud");
+    assert_eq!(beginning["0"], "");
+    assert!(lag > 0);
+    let cursor = format!("0={}", end["0"].as_str().unwrap());
+    let back = ["relay", "reset", "acme/fraud", "--to", cursor.as_str()];
+    assert!(seeded.tape(&as_mia(&back)).status.success());
+    assert_eq!(relays.place("acme/fraud"), (end.clone(), 0));
+    let before = relays.place("acme/fraud");
+    for (wrong, code) in [("0=00ff", 1), ("1=", 1), ("start", 2), ("0=x", 2)] {
+        let refused = seeded.tape(&as_mia(&reset(wrong)));
+        assert_eq!(refused.status.code(), Some(code), "{wrong}: {refused:?}");
+        assert_eq!(relays.place("acme/fraud"), before, "{wrong}");
+    }
+    assert!(
+        seeded
+            .tape(&as_mia(&["relay", "reset", "*/lake", "--to", "end"]))
+            .status
+            .success()
+    );
+    assert_eq!(relays.place("*/lake"), (end, 0));
+}
+
+#[tokio::test]
+async fn a_relay_that_is_not_used_any_more_is_forgotten() {
+    let relays = WithRelays::new().await;
+    let seeded = &relays.seeded;
+    let forget = ["relay", "forget", "*/lake"];
+    seeded.refuses(&[&["--as", "mia"], &forget[..]].concat(), &expect![[""]]);
+    seeded.says(&as_mia(&forget), &expect![[""]]);
+    seeded.refuses(&as_mia(&forget), &expect![[""]]);
+    let listed = String::from_utf8(seeded.tape(&["relay", "list"]).stdout).unwrap();
+    assert!(
+        listed.starts_with("acme/fraud") && !listed.contains("lake"),
+        "{listed}"
+    );
+}
+
+#[tokio::test]
+async fn what_a_sink_refused_is_listed_until_it_was_sent_again() {
+    let relays = WithRelays::new().await;
+    let seeded = &relays.seeded;
+    let acme = Tenant::new("acme").unwrap();
+    let of_all = RelayStream::of(&"*/lake".parse().unwrap(), &acme).unwrap();
+    let first = relays.refuse(&of_all, 3, "400 bad").await;
+    relays.refuse(&of_all, 5, "413 too large").await;
+    let list = ["relay", "refused", "*/lake", "--tenant", "acme"];
+    seeded.says(&list, &expect![[""]]);
+    let body = RelayCommand::Redelivered { refusal: first };
+    let again = Command::new(relays.engine.request_id(), body);
+    relays.engine.record(&of_all, again).await.unwrap();
+    seeded.says(&[&list[..], &["--json"]].concat(), &expect![[""]]);
+    seeded.says(&["relay", "refused", "acme/fraud"], &expect![[""]]);
+    seeded.refuses(&["relay", "refused", "*/lake"], &expect![[""]]);
+    seeded.refuses(
+        &["relay", "refused", "acme/fraud", "--tenant", "other"],
+        &expect![[""]],
+    );
+}
+
+#[tokio::test]
+async fn an_erasure_lacks_the_receipts_of_subscribers_that_did_not_confirm_it() {
+    let relays = WithRelays::new().await;
+    let (seeded, engine) = (&relays.seeded, &relays.engine);
+    let receipts = ["relay", "receipts", "acme/fraud"];
+    seeded.says(&receipts, &expect![[""]]);
+    let run: StreamId = DONE.replace("acme/", "acme/run/").parse().unwrap();
+    let mut erased = Vec::new();
+    for seq in [1, 5] {
+        let body = tape_client::core::erasure::Erasure {
+            entries: vec![Seq(seq)],
+            reason: "on request".to_owned(),
+        };
+        let command = Command::new(engine.request_id(), body);
+        erased.push(engine.erase(&run, command).await.unwrap().seq.to_string());
+    }
+    let told = seeded.tape(&receipts);
+    assert_eq!(told.status.code(), Some(1));
+    expect![[""]].assert_eq(&String::from_utf8(told.stdout).unwrap());
+    let run = run.to_string();
+    let confirm = |subscriber: &'static str, seq: &str| {
+        let words = ["relay", "receipt", "acme/fraud", "--subscriber", subscriber];
+        let of = ["--stream", run.as_str(), "--seq", seq];
+        let output = seeded.tape(&as_mia(&[&words[..], &of].concat()));
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let first = confirm("partner", &erased[0]);
+    expect![[""]].assert_eq(&first);
+    assert_eq!(confirm("partner", &erased[0]), first, "it is on record once");
+    confirm("lake", &erased[0]);
+    confirm("lake", &erased[1]);
+    let told = seeded.tape(&[&receipts[..], &["--json"]].concat());
+    assert_eq!(told.status.code(), Some(1));
+    let lines = String::from_utf8(told.stdout).unwrap();
+    let lines: Vec<Value> = lines
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let lacking: Vec<_> = lines.iter().filter(|line| line.get("erased").is_some()).collect();
+    assert_eq!(lacking.len(), 1, "{lines:?}");
+    assert_eq!(
+        (&lacking[0]["subscriber"], lacking[0]["seq"].to_string()),
+        (&Value::from("partner"), erased[1].clone())
+    );
+    confirm("partner", &erased[1]);
+    assert!(seeded.tape(&receipts).status.success());
+    let foreign = ["--stream", "other/run/a/u/s/i", "--seq", "1"];
+    let words = ["relay", "receipt", "acme/fraud", "--subscriber", "partner"];
+    let refused = seeded.tape(&as_mia(&[&words[..], &foreign].concat()));
+    assert_eq!(refused.status.code(), Some(2));
+}

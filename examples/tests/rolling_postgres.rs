@@ -20,14 +20,14 @@ const WRITERS: usize = 10;
 /// Decisions that each writer makes between two changes.
 const STRETCH: u64 = 10;
 
-/// A change that a later build could make to the tables: it only adds, and says that builds of version 3 can work with it. Each transaction
+/// A change that a later build could make to the tables: it only adds, and says that builds of version 4 can work with it. Each transaction
 /// changes one table: one that waits for the lock of a table while it holds the lock of another would block commits.
 const LATER: [&str; 5] = [
     "ALTER TABLE tape_head ADD COLUMN later int NOT NULL DEFAULT 7",
     "ALTER TABLE tape_entry ADD COLUMN later text",
     "ALTER TABLE tape_agenda ADD COLUMN later bigint",
     "CREATE INDEX later ON tape_run(changed_at)",
-    "INSERT INTO tape_schema VALUES (4, 3)",
+    "INSERT INTO tape_schema VALUES (5, 4)",
 ];
 
 /// A client that records one decision after the other until it is stopped.

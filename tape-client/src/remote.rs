@@ -9,6 +9,7 @@ mod feed;
 mod link;
 mod lists;
 mod pages;
+mod relays;
 mod requests;
 mod sessions;
 mod values;
@@ -34,7 +35,7 @@ use tape_api::query::{
     RetiredPage, Retirement, RunCounts, RunPage, RunQuery, SessionEvents, SessionPage, SessionQuery,
     SessionView, StreamEnd, StreamPage, Tail, Transition, Until, ValuePage, ValueQuery, Versioned,
 };
-use tape_api::{Journal, JournalError, Pages};
+use tape_api::{Journal, JournalError, Pages, Relays};
 use tape_core::agenda::Queue;
 use tape_core::codec::StoredEntry;
 use tape_core::command::{Command, Rewind, RunCommand, SessionCommand, ValueCommand};
@@ -513,6 +514,10 @@ impl Journal for Remote {
             found.next = next_page(from, message.next_page_token)?;
         }
         Ok(found)
+    }
+
+    fn relays(&self) -> &dyn Relays {
+        self
     }
 
     fn lost_connections(&self) -> watch::Receiver<u64> {

@@ -124,6 +124,7 @@ impl Health {
             <v1::run_service_server::RunServiceServer<Context> as NamedService>::NAME,
             <v1::session_service_server::SessionServiceServer<Context> as NamedService>::NAME,
             <v1::value_service_server::ValueServiceServer<Context> as NamedService>::NAME,
+            <v1::relay_service_server::RelayServiceServer<Context> as NamedService>::NAME,
             <v1::feed_service_server::FeedServiceServer<Context> as NamedService>::NAME,
             <v1::stream_service_server::StreamServiceServer<Context> as NamedService>::NAME,
             <v1::work_service_server::WorkServiceServer<Context> as NamedService>::NAME,

@@ -15,7 +15,6 @@
 //! This crate must not know the rules of streams (tape-core has them), how entries are stored, or which clients call.
 
 mod calls;
-mod change_notifier;
 pub mod config;
 mod drivers;
 mod failure;

@@ -191,6 +191,7 @@ async fn routes(context: &Context) -> (Health, Routes) {
     let routes = Routes::new(context.runs())
         .add_service(context.sessions())
         .add_service(context.values())
+        .add_service(context.relays())
         .add_service(context.feed())
         .add_service(context.streams())
         .add_service(context.work())

@@ -8,6 +8,8 @@ mod frames;
 mod lists;
 mod read;
 mod readers;
+mod relay_places;
+mod relays;
 mod retention;
 mod runs;
 mod sessions;
@@ -19,13 +21,13 @@ mod watch;
 mod work;
 
 use crate::calls::Calls;
-use crate::change_notifier::ChangeNotifier;
 use crate::drivers::Drivers;
 use crate::failure::of_store;
 use crate::rare::Rare;
 use crate::shutdown::Gate;
 pub(crate) use drive::PATH as DRIVE;
 use drive::Runs;
+use due::Looks;
 use readers::{Held, Messages, Readers, Unsent, Writer};
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,6 +35,7 @@ use tape_engine::Engine;
 use tape_proto::MESSAGE_BYTES_MAX;
 use tape_proto::failure::Failure;
 use tape_proto::v1::feed_service_server::FeedServiceServer;
+use tape_proto::v1::relay_service_server::RelayServiceServer;
 use tape_proto::v1::retention_service_server::RetentionServiceServer;
 use tape_proto::v1::run_service_server::RunServiceServer;
 use tape_proto::v1::server_service_server::ServerServiceServer;
@@ -42,7 +45,7 @@ use tape_proto::v1::value_service_server::ValueServiceServer;
 use tape_proto::v1::work_service_server::WorkServiceServer;
 use tape_store::contract::JournalStore;
 use tape_store::error::StoreError;
-use tokio::sync::Semaphore;
+use tape_wal::SharedFeed;
 use tonic::{Response, Status};
 
 /// Bytes of a page in one message: less than a message may have, overhead included.
@@ -57,12 +60,13 @@ pub(crate) struct Context(Arc<Shared>);
 struct Shared {
     engine: Engine,
     gate: Gate,
-    notifier: ChangeNotifier,
+    /// The one reader of the feed.
+    feed: SharedFeed,
     drivers: Drivers,
     readers: Readers,
     calls: Calls,
-    /// Turns of watches of due work.
-    looks: Semaphore,
+    /// The looks at due work, one for all watches of a queue.
+    looks: Looks,
     /// Clients that are refused for their versions.
     mismatches: Rare,
     lease_grace_ms: u64,
@@ -71,16 +75,17 @@ struct Shared {
 
 impl Context {
     pub(crate) fn new(engine: Engine, gate: Gate, lease_grace_ms: u64, max_commands: u32) -> Self {
-        let notifier = ChangeNotifier::new(Arc::clone(engine.store()));
+        let feed = SharedFeed::new(Arc::clone(engine.store()));
+        let looks = Looks::new(&engine);
         let drivers = Drivers::default();
         Self(Arc::new(Shared {
             engine,
             gate,
-            notifier,
+            feed,
             drivers,
             readers: Readers::default(),
             calls: Calls::default(),
-            looks: Semaphore::new(due::LOOKS_MAX),
+            looks,
             mismatches: Rare::default(),
             lease_grace_ms,
             max_commands,
@@ -98,6 +103,10 @@ impl Context {
 
     pub(crate) fn values(&self) -> ValueServiceServer<Self> {
         ValueServiceServer::new(self.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX)
+    }
+
+    pub(crate) fn relays(&self) -> RelayServiceServer<Self> {
+        RelayServiceServer::new(self.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX)
     }
 
     pub(crate) fn feed(&self) -> FeedServiceServer<Self> {

@@ -205,15 +205,15 @@ fn tables_are_made_from_the_command_line() {
     let [would, did, had] = [&["--dry-run"][..], &[], &[]].map(migrate);
     let by_environment = binary().arg("migrate").env("TAPE_STORE", &url).output().unwrap();
     assert!(by_environment.status.success(), "{by_environment:?}");
-    assert_eq!(would, "would migrate the database from schema version 0 to 3\n");
-    assert_eq!(did, "migrated the database from schema version 0 to 3\n");
-    assert_eq!(had, "the database is at schema version 3\n");
-    database.psql("INSERT INTO tape_schema VALUES (5, 4)");
+    assert_eq!(would, "would migrate the database from schema version 0 to 4\n");
+    assert_eq!(did, "migrated the database from schema version 0 to 4\n");
+    assert_eq!(had, "the database is at schema version 4\n");
+    database.psql("INSERT INTO tape_schema VALUES (6, 5)");
     let refused = binary().args(["migrate", "--store", &url]).output().unwrap();
     assert_eq!(refused.status.code(), Some(1));
     let text = String::from_utf8(refused.stderr).unwrap();
     assert!(
-        text.contains("schema version 5") && text.contains("newer build"),
+        text.contains("schema version 6") && text.contains("newer build"),
         "{text}"
     );
 }

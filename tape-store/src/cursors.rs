@@ -95,8 +95,8 @@ impl Swap {
     /// Checks what every store requires, independent of the record.
     ///
     /// # Errors
-    /// [`StoreError::Invalid`] where the name is empty or over [`RECORD_NAME_BYTES_MAX`], the bytes are over [`RECORD_BYTES_MAX`], or the new
-    /// version is not greater than the one before and at most [`VERSION_MAX`].
+    /// [`StoreError::Invalid`] where the name is empty, over [`RECORD_NAME_BYTES_MAX`] or has a control character, the bytes are over
+    /// [`RECORD_BYTES_MAX`], or the new version is not greater than the one before and at most [`VERSION_MAX`].
     pub fn check(&self, name: &str) -> Result<(), StoreError> {
         let before = self.expected().unwrap_or(0);
         let problem = match self.next() {
@@ -106,6 +106,7 @@ impl Swap {
                     name.len()
                 )
             }
+            _ if name.contains(char::is_control) => format!("its name {name:?} has a control character"),
             Some(next) if next.bytes.len() > RECORD_BYTES_MAX => {
                 format!(
                     "it has {} bytes, the limit is {RECORD_BYTES_MAX}",
@@ -142,4 +143,48 @@ pub(crate) fn list_range(prefix: &str, after: Option<&str>) -> (String, String) 
     let longer_than_names = RECORD_NAME_BYTES_MAX / LAST.len_utf8() + 1;
     let before = prefix.chars().chain(std::iter::repeat_n(LAST, longer_than_names));
     (from, before.collect())
+}
+
+#[cfg(all(
+    test,
+    any(
+        feature = "sqlite",
+        feature = "postgres",
+        feature = "bigtable",
+        feature = "spanner"
+    )
+))]
+mod tests {
+    use super::{RECORD_NAME_BYTES_MAX, list_range};
+
+    #[test]
+    fn a_page_of_records_has_the_names_with_the_prefix() {
+        let (last, long) = (
+            char::MAX.to_string(),
+            "a/".to_owned() + &"~".repeat(RECORD_NAME_BYTES_MAX),
+        );
+        let far = format!("a/{}", last.repeat((RECORD_NAME_BYTES_MAX - 2) / last.len()));
+        let names = [
+            "A/",
+            "a",
+            "a/",
+            "a/x",
+            "a/ä",
+            &long[..RECORD_NAME_BYTES_MAX],
+            &far,
+            "a0",
+            "b/",
+            &last,
+        ];
+        for prefix in ["", "a", "a/", "b", &last, "c"] {
+            for after in [None, Some("a/"), Some("a/x"), Some("a0"), Some("z")] {
+                let (from, before) = list_range(prefix, after);
+                for name in names {
+                    let is_meant = name.starts_with(prefix) && after.is_none_or(|after| name > after);
+                    let is_within = name >= from.as_str() && name < before.as_str();
+                    assert_eq!(is_within, is_meant, "{name:?} of {prefix:?} after {after:?}");
+                }
+            }
+        }
+    }
 }

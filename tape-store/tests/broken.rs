@@ -184,4 +184,11 @@ caught! {
     one_that_drops_ends_too: DropsTheEndToo by what_is_dropped_is_gone_and_the_rest_is_there;
     one_that_keeps_the_snapshots_of_what_it_drops: KeepsSnapshots by what_is_dropped_is_gone_and_the_rest_is_there;
     one_that_lists_what_it_dropped: KeepsListed by what_is_dropped_is_gone_and_the_rest_is_there;
+    one_that_ignores_versions_of_records: IgnoresVersion by a_record_changes_under_its_version_only;
+    one_that_compares_records_beforehand: ComparesBeforehand by racing_changes_of_a_record_have_one_winner;
+    one_that_lists_records_beyond_the_prefix: ListsBeyondPrefix by records_are_listed_by_their_names;
+    one_that_lists_records_out_of_order: ListsBackwards by records_are_listed_by_their_names;
+    one_that_begins_pages_of_records_anew: BeginsPagesAnew by records_are_listed_by_their_names;
+    one_that_takes_any_record: TakesAnything by changes_that_no_store_takes_are_refused;
+    one_that_answers_for_records_early: AnswersEarly by records_are_there_after_reopening on "sqlite" and "postgres" and "bigtable" and "spanner";
 }

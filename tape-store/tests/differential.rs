@@ -26,9 +26,14 @@ use support::alphabet::LINES;
 use support::names::payload;
 use support::run_line;
 use tape_core::codec::StoredEntry;
-use tape_core::command::{Command, Rewind, RunCommand, SessionCommand, ValueCommand};
+use tape_core::command::{Command, RelayCommand, Rewind, RunCommand, SessionCommand, ValueCommand};
 use tape_core::decider::Decider as _;
-use tape_core::id::{BusinessKey, ConnectorName, EventId, Key, RequestId, RunId, Seq, StreamId, ValueName};
+use tape_core::entry::relay::{RecordedErasure, SentEntry};
+use tape_core::id::{
+    BusinessKey, ConnectorName, EventId, Key, RelayScope, RelayStream, RequestId, RunId, Seq, StreamId,
+    ValueName,
+};
+use tape_core::payload::Digest;
 use tape_core::state::{Delta, Json};
 use tape_core::time::Timestamp;
 use tape_engine::Engine;
@@ -124,6 +129,7 @@ enum Asked {
     Session(Command<SessionCommand>),
     Rewind(Command<Rewind>),
     Value(Command<ValueCommand>),
+    Relay(Command<RelayCommand>),
 }
 
 struct History {
@@ -195,9 +201,10 @@ impl History {
             1 => Asked::Session(self.command(Self::session)),
             2 => self.rewind_or_create(),
             3 => Asked::Value(self.command(Self::put)),
+            4 => Asked::Relay(self.command(Self::report)),
             n => {
                 let run = self.runs.choose(&mut self.dice).unwrap().clone();
-                let alphabet = if n < 6 { CLAIMING } else { LINES };
+                let alphabet = if n < 7 { CLAIMING } else { LINES };
                 let mut asked = self.any_of(&run, alphabet).await;
                 // Most commands do not fit the state, so this searches for one that does.
                 for _ in 0..6 {
@@ -300,6 +307,37 @@ impl History {
         ValueCommand::Put { value, expected }
     }
 
+    fn report(&mut self) -> RelayCommand {
+        let seq = Seq(self.dice.random_range(0..3));
+        let stream: StreamId = self.runs[0].clone().into();
+        match self.dice.random_range(0..3) {
+            0 => RelayCommand::Redelivered {
+                refusal: Seq(self.dice.random_range(0..6)),
+            },
+            1 => RelayCommand::Receipt {
+                subscriber: "lake".parse().unwrap(),
+                erasure: RecordedErasure { stream, seq },
+            },
+            _ => RelayCommand::Refuse {
+                entry: SentEntry {
+                    stream,
+                    seq,
+                    digest: Digest::default(),
+                },
+                attempts: 1,
+                reason: "no".to_owned(),
+            },
+        }
+    }
+
+    fn relay(&self) -> RelayStream {
+        RelayStream {
+            tenant: self.runs[0].tenant.clone(),
+            scope: RelayScope::Own,
+            name: "lake".parse().unwrap(),
+        }
+    }
+
     /// Sends a command to all sides, which must agree. Returns whether they accepted it.
     async fn ask(&self, asked: &Asked, step: usize) -> bool {
         let replies = join_all(self.sides.iter().map(|side| self.ask_one(side, asked))).await;
@@ -321,6 +359,7 @@ impl History {
             Asked::Session(command) => engine.session(&session, command).await,
             Asked::Rewind(to) => engine.rewind_session(&session, to).await,
             Asked::Value(command) => engine.value(&session.tenant, &self.value, command).await,
+            Asked::Relay(command) => engine.record(&self.relay(), command).await,
         };
         match reply {
             Ok(reply) => Ok(format!("{reply:?}")),
@@ -375,7 +414,12 @@ impl History {
         };
         let runs = self.runs.iter().cloned().map(StreamId::Run);
         runs.chain(shared)
-            .chain([value, claim, StreamId::Session(session)])
+            .chain([
+                value,
+                claim,
+                StreamId::Session(session),
+                StreamId::Relay(self.relay()),
+            ])
             .collect()
     }
 }

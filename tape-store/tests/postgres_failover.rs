@@ -20,6 +20,7 @@ use tape_engine::Engine;
 use tape_engine::EngineError;
 use tape_store::clock::SystemClock;
 use tape_store::contract::{Batch, CommitOutcome, Committed, JournalStore};
+use tape_store::cursors::{CursorStore, Record, Swap};
 use tape_store::error::{CommitError, StoreError};
 use tape_store::postgres::{PostgresStore, Target};
 
@@ -31,7 +32,7 @@ async fn commit(store: &dyn JournalStore, batch: &Batch) -> Result<Committed, Co
     store.commit(vec![batch.clone()]).await.remove(0)
 }
 
-/// Whether the store is unavailable because the server has the wrong role.
+/// Whether the store is unavailable for this cause.
 fn is_refused<T>(outcome: &Result<T, StoreError>, cause: &str) -> bool {
     matches!(outcome, Err(StoreError::Unavailable { source, .. }) if source.to_string().contains(cause))
 }
@@ -241,6 +242,41 @@ async fn a_commit_that_no_standby_has_is_not_acknowledged() {
         resolve(store.as_ref(), &cut).await,
         CommitOutcome::Committed(Committed { seq: Seq(3) })
     );
+}
+
+/// The same for a change of a record.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_of_a_record_that_no_standby_has_is_not_acknowledged() {
+    let Some(cluster) = Cluster::own() else { return };
+    let database = cluster.database();
+    database.psql("DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET synchronous_commit = local', current_database()); END $$");
+    let target = with(&database.url(), "statement_timeout_ms=500");
+    let store = Arc::new(PostgresStore::open(&target).await.unwrap());
+    let change = |version: u64| {
+        let (bytes, expected) = ("place".into(), version - 1);
+        let next = Record { version, bytes };
+        if expected == 0 {
+            Swap::Make(next)
+        } else {
+            Swap::Replace { expected, next }
+        }
+    };
+    assert!(store.swap_record("t/a/0", &change(1)).await.unwrap());
+    let waiting = Waiting::begin(&database);
+    let changing = Arc::clone(&store);
+    let answer = tokio::spawn(async move { changing.swap_record("t/a/0", &change(2)).await });
+    waiting.cancel();
+    assert!(is_refused(&answer.await.unwrap(), "standbys may not have"));
+    let found = store.record("t/a/0").await.unwrap().unwrap();
+    assert_eq!(found.version, 2, "it can be read by now");
+    let barrier = store.barrier().await;
+    assert!(
+        matches!(barrier, Err(StoreError::Unavailable { .. })),
+        "{barrier:?}"
+    );
+    waiting.end();
+    store.barrier().await.unwrap();
+    assert!(store.swap_record("t/a/0", &change(3)).await.unwrap());
 }
 
 async fn put(engine: &Engine, request: RequestId, value: &str) -> Result<Reply, EngineError> {

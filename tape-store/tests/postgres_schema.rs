@@ -24,7 +24,7 @@ fn with(url: &str, parameters: &str) -> Target {
 async fn one_server_migrates_and_others_wait() {
     let Some(database) = Database::bare() else { return };
     let target: Target = database.url().parse().unwrap();
-    assert_eq!(migrate(&target, true).await.unwrap(), Migrated { from: 0, to: 3 });
+    assert_eq!(migrate(&target, true).await.unwrap(), Migrated { from: 0, to: 4 });
     assert_eq!(
         database.psql("SELECT count(*) FROM pg_class WHERE relname LIKE 'tape%'"),
         "0",
@@ -42,10 +42,10 @@ async fn one_server_migrates_and_others_wait() {
     ));
     let opened = futures::future::join_all((0..8).map(|_| PostgresStore::open(&target))).await;
     assert!(opened.iter().all(Result::is_ok), "{opened:?}");
-    assert_eq!(database.psql("SELECT count(*) FROM tape_schema"), "3");
+    assert_eq!(database.psql("SELECT count(*) FROM tape_schema"), "4");
     assert_eq!(
         migrate(&target, false).await.unwrap(),
-        Migrated { from: 3, to: 3 }
+        Migrated { from: 4, to: 4 }
     );
     PostgresStore::open(&never).await.unwrap();
 }
@@ -56,14 +56,14 @@ async fn a_newer_schema_stops_an_older_build_unless_it_says_otherwise() {
         return;
     };
     let target: Target = database.url().parse().unwrap();
-    database.psql("INSERT INTO tape_schema VALUES (4, 3)");
+    database.psql("INSERT INTO tape_schema VALUES (5, 4)");
     PostgresStore::open(&target)
         .await
-        .expect("version 4 says that builds of version 3 work with it");
-    database.psql("INSERT INTO tape_schema VALUES (5, 4)");
+        .expect("version 5 says that builds of version 4 work with it");
+    database.psql("INSERT INTO tape_schema VALUES (6, 5)");
     let refused = PostgresStore::open(&target).await.unwrap_err();
     assert!(
-        matches!(refused, StoreError::NewerSchema { found: 5, known: 3 }),
+        matches!(refused, StoreError::NewerSchema { found: 6, known: 4 }),
         "{refused:?}"
     );
     assert!(refused.to_string().contains("use a newer build"), "{refused}");
@@ -132,7 +132,7 @@ async fn the_second_version_is_made_while_servers_of_the_first_write() {
     assert_eq!(pen::all(&store, &pen.stream).await.len(), 1);
     assert_eq!(
         database.psql("SELECT version, compatible_from FROM tape_schema ORDER BY version"),
-        "1|1\n2|1\n3|1"
+        "1|1\n2|1\n3|1\n4|1"
     );
     assert_eq!(
         database.psql("SELECT indisvalid FROM pg_index WHERE indexrelid = 'tape_head_part'::regclass"),

@@ -21,6 +21,7 @@ use tape_core::time::Timestamp;
 use tape_engine::Engine;
 use tape_store::clock::SystemClock;
 use tape_store::contract::{Batch, CommitOutcome, Committed, Cursor, JournalStore, Shard};
+use tape_store::cursors::{CursorStore, Record, Swap};
 use tape_store::error::{CommitError, StoreError};
 use tape_store::migrated::Migrated;
 use tape_store::spanner::{SpannerStore, migrate};
@@ -336,6 +337,87 @@ async fn nothing_is_taken_for_erased_where_the_database_is_gone() {
     );
 }
 
+fn place(version: u64) -> Record {
+    Record {
+        version,
+        bytes: "place".into(),
+    }
+}
+
+fn replaced(expected: u64, next: u64) -> Swap {
+    let next = place(next);
+    Swap::Replace { expected, next }
+}
+
+/// A change of a record is one commit, and the record is read only where it may have another version. A list reads what it returns.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_of_a_record_is_one_commit() {
+    let Some((_database, wire, store)) = wired().await else {
+        return;
+    };
+    let commit = [("Commit", 1)];
+    let and_read = [("Commit", 1), ("StreamingRead", 1)];
+    for (change, is_made, costs) in [
+        (replaced(1, 2), false, &and_read[..]),
+        (Swap::Make(place(1)), true, &commit),
+        (Swap::Make(place(1)), false, &commit),
+        (replaced(1, 2), true, &commit),
+        (replaced(1, 3), false, &and_read),
+        (Swap::Remove { expected: 1 }, false, &and_read),
+        (Swap::Remove { expected: 2 }, true, &commit),
+    ] {
+        assert_eq!(store.swap_record("t/a/0", &change).await.unwrap(), is_made);
+        assert_costs(&wire, costs);
+    }
+    for name in ["t/a/0", "t/a/1", "t/b/0"] {
+        assert!(store.swap_record(name, &Swap::Make(place(1))).await.unwrap());
+    }
+    wire.reads();
+    assert_eq!(store.records("t/a/", None, 1_000).await.unwrap().len(), 2);
+    let rows: Vec<_> = wire
+        .reads()
+        .into_iter()
+        .map(|read| (read.table, read.rows))
+        .collect();
+    assert_eq!(rows, [("tape_record".to_owned(), 2)]);
+}
+
+/// The change is made and its answer is lost: that is an error, and the change is not sent again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_of_a_record_whose_answer_is_lost_is_not_sent_again() {
+    let Some((_database, wire, store)) = wired().await else {
+        return;
+    };
+    for change in [Swap::Make(place(1)), replaced(1, 2), Swap::Remove { expected: 2 }] {
+        wire.plan(Fault::AnswerLost);
+        let answer = store.swap_record("t/a/0", &change).await;
+        assert!(
+            matches!(answer, Err(StoreError::Unavailable { .. })),
+            "{answer:?}"
+        );
+        assert_costs(&wire, &[("Commit", 1)]);
+        assert_eq!(store.record("t/a/0").await.unwrap().as_ref(), change.next());
+        wire.counts();
+    }
+}
+
+/// A missing database does not count as a record of another version.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_change_of_a_record_is_refused_where_the_database_is_gone() {
+    let Some((database, _wire, store)) = wired().await else {
+        return;
+    };
+    assert!(store.swap_record("t/a/0", &Swap::Make(place(1))).await.unwrap());
+    database.remove();
+    for change in [replaced(1, 2), replaced(7, 8), Swap::Make(place(1))] {
+        let answer = store.swap_record("t/a/0", &change).await;
+        assert!(
+            matches!(answer, Err(StoreError::Unavailable { .. })),
+            "{answer:?}"
+        );
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn servers_hear_of_each_others_commits() {
     let Some((database, wire, store)) = wired().await else {
@@ -368,7 +450,7 @@ async fn several_may_migrate_at_once() {
     let target = |parameters: &str| format!("{}{parameters}", database.url()).parse().unwrap();
     let refused = SpannerStore::open(&target("&migrate=never")).await;
     assert!(matches!(refused, Err(StoreError::Invalid { .. })), "{refused:?}");
-    let planned = Migrated { from: 0, to: 3 };
+    let planned = Migrated { from: 0, to: 4 };
     for _ in 0..2 {
         assert_eq!(migrate(&target(""), true).await.unwrap(), planned);
     }
@@ -377,7 +459,7 @@ async fn several_may_migrate_at_once() {
     assert!(migrated.iter().all(Result::is_ok), "{migrated:?}");
     assert_eq!(
         migrate(&target(""), false).await.unwrap(),
-        Migrated { from: 3, to: 3 }
+        Migrated { from: 4, to: 4 }
     );
     let mut shards = Vec::new();
     for server in &servers {
@@ -401,12 +483,12 @@ async fn a_schema_for_newer_builds_only_is_refused() {
             r#"{{"insert": {{"table": "tape_schema", "columns": ["version", "compatible_from"], "values": [["{version}", "{from}"]]}}}}"#
         )
     };
-    database.commit(&version("4", "3"));
-    SpannerStore::open(&target).await.unwrap();
     database.commit(&version("5", "4"));
+    SpannerStore::open(&target).await.unwrap();
+    database.commit(&version("6", "5"));
     let refused = SpannerStore::open(&target).await;
     assert!(
-        matches!(refused, Err(StoreError::NewerSchema { found: 5, known: 3 })),
+        matches!(refused, Err(StoreError::NewerSchema { found: 6, known: 4 })),
         "{refused:?}"
     );
 }
@@ -435,7 +517,7 @@ async fn ends_of_the_version_before_are_moved() {
     database.commit(&format!(
         r#"{{"insert": {{"table": "tape_head", "columns": ["id", "seq", "epoch", "digest"], "values": [{heads}]}}}},
            {{"delete": {{"table": "tape_end", "keySet": {{"all": true}}}}}},
-           {{"delete": {{"table": "tape_schema", "keySet": {{"keys": [["2"], ["3"]]}}}}}}"#
+           {{"delete": {{"table": "tape_schema", "keySet": {{"keys": [["2"], ["3"], ["4"]]}}}}}}"#
     ));
     let migrated = futures::future::join_all((0..3).map(|_| migrate(&target, false))).await;
     assert!(migrated.iter().all(Result::is_ok), "{migrated:?}");

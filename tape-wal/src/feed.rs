@@ -2,14 +2,13 @@
 
 use crate::filter::Filter;
 use futures::future::BoxFuture;
+use std::borrow::Cow;
 use std::sync::Arc;
-use tape_core::codec::DecodeError;
-use tape_core::id::StreamId;
 use tape_store::contract::{Cursor, DamagedEntry, FeedEntry, JournalStore, Shard};
 use tape_store::error::StoreError;
 
 /// Entries in one read of a shard.
-const PAGE_ENTRIES: u32 = 1_024;
+pub(crate) const PAGE_ENTRIES: u32 = 1_024;
 
 /// Where a reader of the feed begins in shards without a cursor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,11 +91,7 @@ impl Feed {
         after: Vec<(Shard, Cursor)>,
     ) -> Result<Self, FeedError> {
         let shards = store.capabilities().shards.max(1);
-        let mut places: Vec<Option<Cursor>> = vec![None; usize::from(shards)];
-        for (Shard(shard), cursor) in after {
-            let place = places.get_mut(usize::from(shard));
-            *place.ok_or(FeedError::ForeignCursor { shard, shards })? = Some(cursor);
-        }
+        let places = places_of(shards, after)?;
         let mut cursors = Vec::with_capacity(places.len());
         for (shard, place) in (0..shards).zip(places) {
             cursors.push(match (place, start) {
@@ -119,19 +114,7 @@ impl Feed {
     /// # Errors
     /// [`FeedError::NoShard`].
     pub fn only(self, shards: Vec<Shard>) -> Result<Self, FeedError> {
-        if shards.is_empty() {
-            return Ok(self);
-        }
-        let mut read: Vec<usize> = shards.into_iter().map(|shard| shard.0.into()).collect();
-        read.sort_unstable();
-        read.dedup();
-        let (last, shards) = (read.last().copied().unwrap_or(0), self.cursors.len());
-        if last >= shards {
-            return Err(FeedError::NoShard {
-                shard: u16::try_from(last).unwrap_or(u16::MAX),
-                shards: u16::try_from(shards).unwrap_or(u16::MAX),
-            });
-        }
+        let read = shards_of(self.cursors.len(), shards)?;
         Ok(Self { read, ..self })
     }
 
@@ -183,15 +166,9 @@ impl Feed {
         let before = self.cursors[index].clone();
         let page = self.store.tail(shard, &before, PAGE_ENTRIES).await?;
         let quiet = page.is_end();
-        let mut entries = Vec::with_capacity(page.entries.len());
-        let mut damaged = page.damaged;
-        for entry in page.entries {
-            match self.filter.chooses(&entry) {
-                Ok(true) => entries.push(entry),
-                Ok(false) => {}
-                Err(error) => damaged.push(unreadable(entry.stream, &error)),
-            }
-        }
+        let (mut entries, mut damaged) = (Vec::new(), page.damaged);
+        let read = page.entries.into_iter().map(Cow::Owned);
+        self.filter.sift(read, &mut entries, &mut damaged);
         damaged.retain(|damaged| self.filter.concerns(damaged.stream.as_ref()));
         self.cursors[index] = page.cursor.clone();
         Ok((!quiet).then_some(Page {
@@ -204,15 +181,33 @@ impl Feed {
     }
 }
 
-fn number(shard: usize) -> Shard {
-    Shard(u16::try_from(shard).expect("a store has at most 65536 shards"))
+/// The given cursor of each of `shards` shards, where there is one.
+pub(crate) fn places_of(shards: u16, after: Vec<(Shard, Cursor)>) -> Result<Vec<Option<Cursor>>, FeedError> {
+    let mut places: Vec<Option<Cursor>> = vec![None; usize::from(shards)];
+    for (Shard(shard), cursor) in after {
+        let place = places.get_mut(usize::from(shard));
+        *place.ok_or(FeedError::ForeignCursor { shard, shards })? = Some(cursor);
+    }
+    Ok(places)
 }
 
-fn unreadable(stream: StreamId, error: &DecodeError) -> DamagedEntry {
-    let cause = std::error::Error::source(error);
-    let cause = cause.map(|cause| format!(": {cause}")).unwrap_or_default();
-    DamagedEntry {
-        stream: Some(stream),
-        problem: format!("{error}{cause}"),
+/// The shards to read of `shards`: those that are named, or all where none is.
+pub(crate) fn shards_of(shards: usize, only: Vec<Shard>) -> Result<Vec<usize>, FeedError> {
+    if only.is_empty() {
+        return Ok((0..shards).collect());
     }
+    let mut read: Vec<usize> = only.into_iter().map(|shard| shard.0.into()).collect();
+    read.sort_unstable();
+    read.dedup();
+    match read.last() {
+        Some(last) if *last >= shards => Err(FeedError::NoShard {
+            shard: u16::try_from(*last).unwrap_or(u16::MAX),
+            shards: u16::try_from(shards).unwrap_or(u16::MAX),
+        }),
+        _ => Ok(read),
+    }
+}
+
+pub(crate) fn number(shard: usize) -> Shard {
+    Shard(u16::try_from(shard).expect("a store has at most 65536 shards"))
 }

@@ -1,9 +1,10 @@
 //! The filter of a reader of the feed.
 
+use std::borrow::Cow;
 use tape_core::codec::{DecodeError, kind};
 use tape_core::id::{StreamId, Tenant};
 use tape_core::subject::{Pattern, Subject};
-use tape_store::contract::FeedEntry;
+use tape_store::contract::{DamagedEntry, FeedEntry};
 
 /// Chooses entries by tenant and subject.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,5 +54,30 @@ impl Filter {
         Ok(self
             .pattern
             .matches(&Subject::new(&feed.stream, &kind(&feed.entry)?)))
+    }
+
+    /// Adds the entries that it chooses to `chosen`, and those that it would have to read and cannot to `damaged`.
+    pub(crate) fn sift<'a>(
+        &self,
+        entries: impl IntoIterator<Item = Cow<'a, FeedEntry>>,
+        chosen: &mut Vec<FeedEntry>,
+        damaged: &mut Vec<DamagedEntry>,
+    ) {
+        for entry in entries {
+            match self.chooses(&entry) {
+                Ok(true) => chosen.push(entry.into_owned()),
+                Ok(false) => {}
+                Err(error) => damaged.push(unreadable(entry.stream.clone(), &error)),
+            }
+        }
+    }
+}
+
+fn unreadable(stream: StreamId, error: &DecodeError) -> DamagedEntry {
+    let cause = std::error::Error::source(error);
+    let cause = cause.map(|cause| format!(": {cause}")).unwrap_or_default();
+    DamagedEntry {
+        stream: Some(stream),
+        problem: format!("{error}{cause}"),
     }
 }

@@ -4,6 +4,8 @@
 
 mod feed;
 mod filter;
+mod shared;
 
 pub use feed::{Feed, FeedError, Page, Start};
 pub use filter::Filter;
+pub use shared::{LiveFeed, SharedFeed, StreamWatch};

@@ -14,9 +14,8 @@ const LIMIT: u64 = 1_000;
 /// once.
 async fn watch(tape: Tape) -> Result<()> {
     let mut feed = tape.tail(&Tail {
-        pattern: "demo.run.*.*.*.*.effect.confirmed".parse()?,
         from_start: true,
-        follow: true,
+        ..Tail::new("demo.run.*.*.*.*.effect.confirmed".parse()?)
     });
     while let Some(page) = feed.next().await {
         // While the journal is unreachable, the feed retries by itself and continues where it was.

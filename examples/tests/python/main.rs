@@ -236,9 +236,8 @@ async fn what_a_run_did_is_undone_where_it_fails_or_is_cancelled() -> Result<()>
 /// Waits until the run has ended: its one act is undone, once.
 async fn is_undone(world: &World, run: &str, end: &str) -> Result<()> {
     let ends = world.tape.tail(&Tail {
-        pattern: format!("acme.run.treasury.*.*.{run}.{end}").parse()?,
         from_start: true,
-        follow: true,
+        ..Tail::new(format!("acme.run.treasury.*.*.{run}.{end}").parse()?)
     });
     let seen = ends.try_filter(|page| std::future::ready(!page.entries.is_empty()));
     pin!(seen).try_next().await?;

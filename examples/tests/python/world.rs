@@ -206,9 +206,8 @@ fn ledger_of(dir: &Path, run: &str) -> PathBuf {
 async fn answer_gates(tape: Tape) -> Result<()> {
     let pattern = "acme.run.treasury.*.*.*.gate.opened".parse()?;
     let mut feed = tape.tail(&Tail {
-        pattern,
         from_start: true,
-        follow: true,
+        ..Tail::new(pattern)
     });
     while let Some(page) = feed.next().await {
         for (stream, entry) in page?.entries {

@@ -3,8 +3,10 @@
 //! Pages follow Google's AIP-158: a page of size zero has the usual size, and one that is larger than the largest has the largest.
 
 use crate::error::JournalError;
+use std::time::Duration;
 use tape_core::limits::{
-    INDEX_PAGE_MAX, PAGE_ENTRIES_MAX, RETIRED_PER_PAGE_MAX, STATES_PER_PAGE_MAX, TEXT_BYTES_MAX,
+    INDEX_PAGE_MAX, LEASE_MS_MIN, PAGE_ENTRIES_MAX, RELAY_LEASE_MS_MAX, RETIRED_PER_PAGE_MAX,
+    STATES_PER_PAGE_MAX, TEXT_BYTES_MAX,
 };
 
 /// An argument that no journal takes.
@@ -87,13 +89,40 @@ pub fn token(given: Option<&str>) -> Option<&str> {
 /// # Errors
 /// [`InvalidArgument`] where it is empty or longer than [`TEXT_BYTES_MAX`] bytes.
 pub fn check_reason(reason: &str) -> Result<(), InvalidArgument> {
-    if (1..=TEXT_BYTES_MAX).contains(&reason.len()) {
+    check_text("reason", reason)
+}
+
+/// Checks why a relay stops itself.
+///
+/// # Errors
+/// As [`check_reason`].
+pub fn check_disable(reason: &str) -> Result<(), InvalidArgument> {
+    check_text("disable", reason)
+}
+
+fn check_text(what: &'static str, text: &str) -> Result<(), InvalidArgument> {
+    if (1..=TEXT_BYTES_MAX).contains(&text.len()) {
         return Ok(());
     }
     Err(InvalidArgument {
-        what: "reason",
-        problem: format!("has {} bytes, not 1 to {TEXT_BYTES_MAX}", reason.len()),
+        what,
+        problem: format!("has {} bytes, not 1 to {TEXT_BYTES_MAX}", text.len()),
     })
+}
+
+/// The milliseconds of the lease of a relay.
+///
+/// # Errors
+/// [`InvalidArgument`] where it is shorter than [`LEASE_MS_MIN`] or longer than [`RELAY_LEASE_MS_MAX`].
+pub fn relay_lease_ms(lease: Duration) -> Result<u64, InvalidArgument> {
+    let millis = lease.as_millis();
+    let known = u64::try_from(millis).ok();
+    known
+        .filter(|millis| (LEASE_MS_MIN..=RELAY_LEASE_MS_MAX).contains(millis))
+        .ok_or_else(|| InvalidArgument {
+            what: "lease_ms",
+            problem: format!("is {millis}, not {LEASE_MS_MIN} to {RELAY_LEASE_MS_MAX}"),
+        })
 }
 
 #[cfg(test)]

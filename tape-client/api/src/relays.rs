@@ -18,7 +18,8 @@ use tape_core::time::Timestamp;
 /// the place where it says.
 ///
 /// # Errors
-/// Those of [`Journal`](crate::Journal).
+/// Those of [`Journal`](crate::Journal). [`JournalError::Invalid`] names what is out of bounds: a lease that is not 100 ms to an hour long, a
+/// reason, a cursor of a shard that the journal does not have, or more than a part may keep.
 #[async_trait]
 pub trait Relays: Send + Sync {
     /// Claims a part for a process until the lease ends. Moves renew it.
@@ -29,7 +30,8 @@ pub trait Relays: Send + Sync {
         lease: Duration,
     ) -> Result<ClaimAnswer, JournalError>;
 
-    /// Records the progress of a part and renews the lease of its holder.
+    /// Records the progress of a part and renews the lease of its holder. Sent again after an answer was lost, it counts the same events
+    /// again; the place is the same.
     async fn advance(
         &self,
         part: &RelayPart,
@@ -49,7 +51,8 @@ pub trait Relays: Send + Sync {
         limit: u32,
     ) -> Result<PlacePage, JournalError>;
 
-    /// Does something to all parts of a relay. Processes that carry them notice with their next move. Returns the number of parts there are.
+    /// Does something to all parts of a relay. Processes that carry them notice with their next move. Returns the number of parts there are:
+    /// none where no process has claimed one yet.
     async fn control(&self, relay: &RelayId, control: &Control) -> Result<u64, JournalError>;
 
     /// Records something of a relay in the stream that it has in a tenant. The reply names the entry that says it: the first, where the same is
@@ -113,6 +116,8 @@ pub struct PartStatus {
     pub part: RelayPart,
     /// Its place.
     pub place: Place,
+    /// For how long its holder has it yet, in milliseconds of the journal's time; zero where no process has it.
+    pub left_ms: u64,
     /// What it has not passed yet.
     pub lag: Lag,
 }
@@ -147,7 +152,7 @@ pub enum Control {
     ToBeginning,
     /// Put it at the end of the feed: it sends nothing of what it has not sent yet.
     ToEnd,
-    /// Put its shards at other places; the others stay.
+    /// Put shards that it has begun at other places, which are cursors of this journal. The others stay.
     To(BTreeMap<u16, Bytes>),
     /// Forget that it ever was. One of its name begins anew.
     Forget,

@@ -47,9 +47,9 @@ impl Tail {
             once,
         } = self;
         let mut pages = context.tape.tail(&tape_client::Tail {
-            pattern,
             from_start,
             follow: !once,
+            ..tape_client::Tail::new(pattern)
         });
         let (mut reach, mut told) = (Reach::new(once), Told::default());
         while let Some(page) = pages.next().await {

@@ -272,9 +272,9 @@ impl Verify {
             format!("{}.>", below.replace('/', "."))
         };
         let mut pages = context.tape.tail(&Tail {
-            pattern: pattern.parse().map_err(Error::from)?,
             from_start: true,
             follow: false,
+            ..Tail::new(pattern.parse().map_err(Error::from)?)
         });
         while let Some(page) = pages.next().await {
             let page = match page {

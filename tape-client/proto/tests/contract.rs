@@ -69,6 +69,14 @@ fn every_request_on_a_stream_that_writes_has_a_context() {
         "CheckIndex",
         "RetireRuns",
         "ReclaimSpace",
+        // They put a place where they say, however often they are sent.
+        "ClaimRelayPart",
+        "AdvanceRelayPart",
+        "ReleaseRelayPart",
+        "DisableRelay",
+        "EnableRelay",
+        "ResetRelay",
+        "ForgetRelay",
         // Its command has one.
         "DriveOnce",
     ]

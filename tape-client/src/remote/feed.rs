@@ -1,33 +1,27 @@
 //! The feed of a server, over as many connections as it takes.
 
 use super::answer::{Messages, Silence};
+use super::failure::failed;
 use super::link::Link;
 use super::message_bytes_max;
 use crate::retry::backoff;
 use futures::stream::{self, BoxStream, StreamExt as _};
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tape_api::JournalError;
 use tape_api::query::{DamagedEntry, FeedPage, Tail};
 use tape_core::codec::StoredEntry;
-use tape_core::id::{StreamId, Tenant};
+use tape_core::id::StreamId;
 use tape_environment::Environment;
-use tape_proto::convert::{InvalidField, Tenants};
+use tape_proto::convert::{InvalidField, Tenants, shard_cursors};
 use tape_proto::v1;
 use tape_proto::v1::feed_service_client::FeedServiceClient;
 
 struct Reader {
     link: Link,
     environment: Arc<dyn Environment>,
-    pattern: String,
-    /// The tenant that the pattern names; none where it names all.
-    tenant: Option<Tenant>,
-    from_start: bool,
-    /// Whether the feed ends once all is sent that is durable when it is opened.
-    once: bool,
-    /// Where to continue, by shard.
-    cursors: BTreeMap<u32, v1::ShardCursor>,
+    /// What is read, with the cursors where to continue.
+    tail: Tail,
     open: Option<Messages<v1::TailResponse>>,
     backoff: tape_api::backoff::Backoff,
     /// What to wait for before the next try, after a failure.
@@ -42,11 +36,7 @@ pub(super) fn tail(
     let reader = Reader {
         link,
         environment,
-        pattern: tail.pattern.to_string(),
-        tenant: tail.pattern.tenant(),
-        from_start: tail.from_start,
-        once: !tail.follow,
-        cursors: BTreeMap::new(),
+        tail: tail.clone(),
         open: None,
         backoff: backoff(),
         pause: None,
@@ -79,10 +69,10 @@ impl Reader {
     }
 
     async fn page(&mut self) -> Result<Option<FeedPage>, JournalError> {
-        let silence = if self.once {
-            Silence::Hangs
-        } else {
+        let silence = if self.tail.follow {
             Silence::NoNews
+        } else {
+            Silence::Hangs
         };
         let message = match &mut self.open {
             Some(open) => open.next(silence).await?,
@@ -90,29 +80,32 @@ impl Reader {
         };
         let Some(message) = message else {
             let ended = JournalError::Unavailable("the server ended the feed".into());
-            return if self.once { Ok(None) } else { Err(ended) };
+            return if self.tail.follow { Err(ended) } else { Ok(None) };
         };
         self.backoff = backoff();
-        let page = page(message.entries, message.damaged);
-        if let Some(position) = message.position {
-            self.cursors.insert(position.shard, position);
-        }
+        let page = page(message)?;
+        self.tail.cursors.insert(page.shard, page.cursor.clone());
         Ok(Some(page))
     }
 
     async fn open(&mut self) -> Result<&mut Messages<v1::TailResponse>, JournalError> {
         use v1::tail_request::Start;
-        let start = if self.from_start {
-            Start::Beginning
-        } else {
-            Start::Now
-        };
+        let Tail {
+            tenant,
+            pattern,
+            cursors,
+            shards,
+            from_start,
+            follow,
+        } = self.tail.clone();
+        let start = if from_start { Start::Beginning } else { Start::Now };
         let request = v1::TailRequest {
-            pattern: self.pattern.clone(),
+            pattern: pattern.to_string(),
             start: start.into(),
-            cursors: self.cursors.values().cloned().collect(),
-            tenants: Some(Tenants(self.tenant.clone()).into()),
-            once: self.once,
+            cursors: shard_cursors(cursors),
+            tenants: Some(Tenants(tenant).into()),
+            once: !follow,
+            shards: shards.into_iter().map(u32::from).collect(),
         };
         let tail = |channel| async move {
             let mut feed = FeedServiceClient::new(channel).max_decoding_message_size(message_bytes_max());
@@ -123,18 +116,26 @@ impl Reader {
 }
 
 /// The page of a message. An entry that this build cannot read, such as one of a stream kind of a newer server, is reported as damaged.
-fn page(entries: Vec<v1::FeedEntry>, damaged: Vec<v1::DamagedEntry>) -> FeedPage {
+fn page(message: v1::TailResponse) -> Result<FeedPage, JournalError> {
+    let position = message.position;
+    let position = position.ok_or_else(|| failed(InvalidField::missing("position")))?;
+    let number = |field: &'static str, number: u32| {
+        u16::try_from(number).map_err(|_| failed(InvalidField::new(field, "is over 65535")))
+    };
     let mut page = FeedPage {
-        damaged: damaged.into_iter().map(told).collect(),
+        damaged: message.damaged.into_iter().map(told).collect(),
+        shard: number("position.shard", position.shard)?,
+        cursor: position.cursor,
+        shards: number("shards", message.shards)?,
         ..FeedPage::default()
     };
-    for fed in entries {
+    for fed in message.entries {
         match entry(fed) {
             Ok(entry) => page.entries.push(entry),
             Err(unreadable) => page.damaged.push(unreadable),
         }
     }
-    page
+    Ok(page)
 }
 
 fn told(damaged: v1::DamagedEntry) -> DamagedEntry {
@@ -186,15 +187,22 @@ mod tests {
             digest: vec![0; 32].into(),
             ..v1::Entry::default()
         };
-        let read = page(
-            vec![
+        let read = page(v1::TailResponse {
+            position: Some(v1::ShardCursor {
+                shard: 3,
+                cursor: "here".into(),
+            }),
+            entries: vec![
                 entry(None, Some(readable.clone())),
                 entry(run, None),
                 entry(run, Some(v1::Entry::default())),
                 entry(run, Some(readable)),
             ],
-            Vec::new(),
-        );
+            shards: 4,
+            damaged: Vec::new(),
+        });
+        let read = read.unwrap();
+        assert_eq!((read.shard, &read.cursor[..], read.shards), (3, &b"here"[..], 4));
         let seqs: Vec<_> = read.entries.iter().map(|(_, entry)| entry.seq.0).collect();
         assert_eq!(seqs, [7]);
         let told: Vec<_> = read

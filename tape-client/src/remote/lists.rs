@@ -251,7 +251,7 @@ fn damaged(wire: v1::DamagedStream) -> Result<DamagedStream, JournalError> {
 }
 
 /// A part that an answer must have.
-fn required<W, T>(field: &str, wire: Option<W>) -> Result<T, JournalError>
+pub(super) fn required<W, T>(field: &str, wire: Option<W>) -> Result<T, JournalError>
 where
     T: TryFrom<W, Error = InvalidField>,
 {
@@ -259,6 +259,6 @@ where
     wire.and_then(T::try_from).map_err(failed)
 }
 
-fn token(from: Option<&str>) -> String {
+pub(super) fn token(from: Option<&str>) -> String {
     from.unwrap_or_default().to_owned()
 }

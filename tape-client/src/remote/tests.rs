@@ -152,9 +152,9 @@ async fn every_stream_gives_up_a_server_that_does_not_open_it() {
     gives_up(&remote, "a value", async { changes.next().await.unwrap() }).await;
     for follow in [false, true] {
         let mut feed = remote.tail(&Tail {
-            pattern: ">".parse().unwrap(),
             from_start: true,
             follow,
+            ..Tail::new(">".parse().unwrap())
         });
         gives_up(&remote, "the feed", async { feed.next().await.unwrap() }).await;
     }

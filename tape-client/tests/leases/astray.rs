@@ -122,9 +122,8 @@ async fn the_feed_goes_on() {
     let astray = Astray::new().await;
     let tape = connect(astray.proxy(), LEASE).await;
     let all = Tail {
-        pattern: ">".parse().unwrap(),
         from_start: true,
-        follow: true,
+        ..Tail::new(">".parse().unwrap())
     };
     let mut feed = tape.tail(&all);
     let told = feed.next().await.unwrap();

@@ -191,9 +191,9 @@ async fn many_runs_share_one_connection_and_gates_sessions_values_and_the_feed_w
     sessions(&tape).await;
     values(&tape).await;
     let tail = Tail {
-        pattern: "acme.run.*.*.*.*.run.completed".parse().unwrap(),
         from_start: true,
         follow: false,
+        ..Tail::new("acme.run.*.*.*.*.run.completed".parse().unwrap())
     };
     let pages: Vec<_> = tape.tail(&tail).map(Result::unwrap).collect().await;
     let completed: Vec<_> = pages.into_iter().flat_map(|page| page.entries).collect();

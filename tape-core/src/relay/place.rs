@@ -104,10 +104,12 @@ pub enum NotMoved {
         current: Epoch,
     },
     /// A part keeps no more than this.
-    #[error("{what} has {given}, the limit is {max}")]
+    #[error("{what}: has {given} {unit}, the limit is {max}")]
     TooMuch {
-        /// What.
+        /// What: `cursors` or `state`.
         what: &'static str,
+        /// What of it is counted.
+        unit: &'static str,
         /// How much.
         given: usize,
         /// The limit.
@@ -231,17 +233,23 @@ impl Progress {
         let new = self.cursors.keys().filter(|shard| !known.contains_key(shard));
         let longest = self.cursors.values().map(Bytes::len).max().unwrap_or(0);
         let bounds = [
-            ("the list of shards", known.len() + new.count(), RELAY_SHARDS_MAX),
-            ("a cursor", longest, CURSOR_BYTES_MAX),
+            ("cursors", "shards", known.len() + new.count(), RELAY_SHARDS_MAX),
+            ("cursors", "bytes in one of them", longest, CURSOR_BYTES_MAX),
             (
-                "the state",
+                "state",
+                "bytes",
                 self.state.as_ref().map_or(0, Bytes::len),
                 RELAY_STATE_BYTES_MAX,
             ),
         ];
-        for (what, given, max) in bounds {
+        for (what, unit, given, max) in bounds {
             if given > max {
-                return Err(NotMoved::TooMuch { what, given, max });
+                return Err(NotMoved::TooMuch {
+                    what,
+                    unit,
+                    given,
+                    max,
+                });
             }
         }
         Ok(())

@@ -9,6 +9,7 @@
 
 mod echo;
 mod figure;
+mod followers;
 mod parked;
 mod raw;
 mod scale;

@@ -34,6 +34,7 @@ pub(crate) async fn measure(engine: Engine, span: Duration, figures: &mut Figure
     let embedded = [Caller::Embedded(engine.clone())];
     let tape = serve(engine);
     beside_the_engine(&tape, &embedded, span, figures).await;
+    crate::followers::measure(&tape, span, figures).await;
     let echo = serve_echo();
     for connections in [1, 4] {
         let name = format!("server_appends_64_runs_{connections}_connections");

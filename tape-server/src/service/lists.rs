@@ -210,7 +210,7 @@ where
 }
 
 /// How many runs to read instead of a page that is too large.
-fn fewer(runs: usize, bytes: usize) -> u32 {
+pub(super) fn fewer(runs: usize, bytes: usize) -> u32 {
     let fit = (runs * PAGE_BYTES_MAX / bytes).min(runs / 2).max(1);
     u32::try_from(fit).unwrap_or(1)
 }

@@ -108,7 +108,7 @@ pub(super) async fn serve<M: OfEntries>(
             drop(held);
             match &mut subscription {
                 // Entries that came before the subscription are read once more.
-                None => subscription = Some(context.0.notifier.subscribe(&request.stream).await),
+                None => subscription = Some(context.0.feed.watch(&request.stream).await),
                 Some(subscription) => subscription.changed().await,
             }
         }

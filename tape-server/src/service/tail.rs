@@ -8,7 +8,7 @@ use tape_proto::convert::{InvalidField, Tenants};
 use tape_proto::v1;
 use tape_proto::v1::tail_request::Start as Wire;
 use tape_store::contract::{Cursor, DamagedEntry, FeedEntry, Shard};
-use tape_wal::{Feed, FeedError, Filter, Page, Start};
+use tape_wal::{Feed, FeedError, Filter, LiveFeed, Page, Start};
 
 /// Where a reader that was dropped goes on: it has a cursor of each shard that it had messages of, and the others stay where it asked for.
 const PLACE: &str = "the last cursor of each shard";
@@ -18,6 +18,7 @@ pub(super) struct Request {
     filter: Filter,
     start: Start,
     cursors: Vec<(Shard, Cursor)>,
+    shards: Vec<Shard>,
     once: bool,
 }
 
@@ -35,11 +36,13 @@ impl TryFrom<v1::TailRequest> for Request {
             }
         };
         let cursors = wire.cursors.into_iter().map(cursor).collect::<Result<_, _>>()?;
+        let shards = wire.shards.into_iter().map(|number| shard("shards", number));
         let pattern = invalid("pattern", wire.pattern.parse())?;
         Ok(Self {
             filter: Filter { tenant, pattern },
             start,
             cursors,
+            shards: shards.collect::<Result<_, _>>()?,
             once: wire.once,
         })
     }
@@ -50,8 +53,12 @@ fn invalid<T>(field: &str, read: Result<T, tape_core::id::InvalidName>) -> Resul
 }
 
 fn cursor(wire: v1::ShardCursor) -> Result<(Shard, Cursor), InvalidField> {
-    let shard = u16::try_from(wire.shard).map_err(|_| InvalidField::new("cursors.shard", "is over 65535"))?;
-    Ok((Shard(shard), Cursor(wire.cursor)))
+    Ok((shard("cursors.shard", wire.shard)?, Cursor(wire.cursor)))
+}
+
+fn shard(field: &str, number: u32) -> Result<Shard, InvalidField> {
+    let number = u16::try_from(number).map_err(|_| InvalidField::new(field, "is over 65535"))?;
+    Ok(Shard(number))
 }
 
 /// Sends entries without end, or until all durable ones were sent.
@@ -60,42 +67,63 @@ pub(super) async fn serve(
     request: Request,
     sink: Arc<Sink<v1::TailResponse>>,
 ) -> Result<(), Stop> {
-    let store = Arc::clone(context.store());
-    let mut feed = Feed::open(store, request.filter, request.start, request.cursors).await?;
-    let shards = u32::try_from(feed.shards()).unwrap_or(u32::MAX);
-    if request.once {
-        while let Some((page, mut held)) = ready(&mut feed, &sink).await? {
-            send(&sink, &mut held, page, shards).await?;
-        }
-        return Ok(());
+    let Request {
+        filter,
+        start,
+        cursors,
+        shards,
+        once,
+    } = request;
+    if once {
+        let feed = Feed::open(Arc::clone(context.store()), filter, start, cursors).await?;
+        return send_all(feed.only(shards)?, &sink).await;
     }
+    let feed = context.0.feed.follow_only(filter, start, cursors, shards).await?;
+    follow(feed, &sink).await
+}
+
+async fn send_all(mut feed: Feed, sink: &Sink<v1::TailResponse>) -> Result<(), Stop> {
+    let shards = shards(feed.shards());
+    loop {
+        let mut held = sink.page().await;
+        let Some(page) = feed.ready().await? else {
+            return Ok(());
+        };
+        send(sink, &mut held, page, shards).await?;
+    }
+}
+
+async fn follow(mut feed: LiveFeed, sink: &Sink<v1::TailResponse>) -> Result<(), Stop> {
+    let shards = shards(feed.shards());
     // The places are sent before the first entry, so that a reader that loses the connection then misses nothing. They are sent only once
     // the store was read, so that a reader does not take a server that cannot read for healthy.
     let places = places(&feed, shards);
-    let first = ready(&mut feed, &sink).await?;
+    let first = ready(&mut feed, sink).await?;
     for place in places {
         sink.send(place).await?;
     }
     if let Some((page, mut held)) = first {
-        send(&sink, &mut held, page, shards).await?;
+        send(sink, &mut held, page, shards).await?;
     }
     loop {
-        // This is requested before the read, so that an entry written in between is not missed.
-        let changed = context.store().changed();
-        match ready(&mut feed, &sink).await? {
-            Some((page, mut held)) => send(&sink, &mut held, page, shards).await?,
-            None => changed.await,
+        feed.woken().await;
+        if let Some((page, mut held)) = ready(&mut feed, sink).await? {
+            send(sink, &mut held, page, shards).await?;
         }
     }
 }
 
 /// The next page, with memory for it.
-async fn ready(feed: &mut Feed, sink: &Sink<v1::TailResponse>) -> Result<Option<(Page, Held)>, Stop> {
+async fn ready(feed: &mut LiveFeed, sink: &Sink<v1::TailResponse>) -> Result<Option<(Page, Held)>, Stop> {
     let held = sink.page().await;
     Ok(feed.ready().await?.map(|page| (page, held)))
 }
 
-fn places(feed: &Feed, shards: u32) -> Vec<v1::TailResponse> {
+fn shards(shards: usize) -> u32 {
+    u32::try_from(shards).unwrap_or(u32::MAX)
+}
+
+fn places(feed: &LiveFeed, shards: u32) -> Vec<v1::TailResponse> {
     let message = |(shard, cursor): (Shard, &Cursor)| v1::TailResponse {
         position: Some(v1::ShardCursor {
             shard: shard.0.into(),
@@ -161,6 +189,7 @@ impl From<FeedError> for Stop {
         Self::Failed(match error {
             FeedError::Store(error) => of_store(&error),
             FeedError::ForeignCursor { .. } => InvalidField::new("cursors", error.to_string()).into(),
+            FeedError::NoShard { .. } => InvalidField::new("shards", error.to_string()).into(),
             other => damaged(&other),
         })
     }

@@ -20,7 +20,7 @@ pub(super) async fn serve(
     sink: Arc<Sink<v1::WatchValueResponse>>,
 ) -> Result<(), Stop> {
     let stream = StreamId::Value { tenant, name };
-    let mut subscription = context.0.notifier.subscribe(&stream).await;
+    let mut subscription = context.0.feed.watch(&stream).await;
     // Each version has an entry of its own, so its sequence number is at least its version.
     let mut after = Seq(after_version.saturating_sub(1));
     let mut previous = None;

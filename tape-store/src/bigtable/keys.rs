@@ -338,6 +338,7 @@ pub(super) fn right_after(key: &[u8]) -> Bytes {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cursors::{RECORD_NAME_BYTES_MAX, list_range};
     use std::collections::{BTreeMap, BTreeSet};
     use tape_core::id::{App, EffectId, Key as Name, Position, Scope, TimerName};
     use tape_core::limits::NAME_BYTES_MAX;
@@ -401,6 +402,9 @@ mod tests {
             .collect();
         keys.extend(listings(Shard(0), &run, &listed(1, 1, RunStatus::Compensating)));
         keys.extend([segment(&stream, Seq(u64::MAX)), pending_stream(Shard(0), &stream)]);
+        let longest = "x".repeat(RECORD_NAME_BYTES_MAX);
+        let (_, end) = list_range(&longest, None);
+        keys.extend([record(&longest), records("", &end).1]);
         for key in keys {
             // A path of scopes is at most 512 bytes longer.
             assert!(key.len() + 512 < KEY_BYTES_MAX, "{} bytes", key.len());

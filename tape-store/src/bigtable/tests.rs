@@ -48,6 +48,8 @@
 //! | a refused token restarts the watch | `pushed::a_stream_that_cannot_go_on_begins_anew` |
 //! | a silent stream is lost | `pushed::a_stream_that_says_nothing_is_lost` |
 //! | entries that the log has and their stream lacks are reported | `lost::the_feed_goes_on_after_a_stream_whose_row_is_lost` |
+//! | a record changes under its version, in one call that is not repeated | `records::a_change_that_comes_late_is_made_under_its_version_only` |
+//! | its cells have no time | `records::a_record_that_changes_leaves_no_older_cells` |
 //! | the watch ends with its store | `pushed::nobody_reads_once_the_watch_is_over` |
 //!
 //! A reader that makes a row of the log raises its marks before names leave the set of pending streams. This only saves work: no test fails
@@ -62,6 +64,7 @@ mod lost;
 mod named;
 mod overtaken;
 mod pushed;
+mod records;
 mod rules;
 mod service;
 mod wire;

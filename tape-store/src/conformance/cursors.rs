@@ -161,6 +161,7 @@ pub(super) async fn changes_that_no_store_takes_are_refused(fixture: Fixture) {
         (name, replace(5, &larger)),
         ("", make(&record(1, "no name"))),
         (&long, make(&record(1, "long name"))),
+        ("acme/\u{0}/0", make(&record(1, "control character"))),
     ];
     for (name, change) in refused {
         let answer = cursors.swap_record(name, &change).await;

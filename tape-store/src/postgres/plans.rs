@@ -6,7 +6,7 @@ mod postgres_server;
 
 use super::links::Links;
 use super::settings::Target;
-use super::{append, due, named, read, retention, runs, tail, writer};
+use super::{append, cursors, due, named, read, retention, runs, tail, writer};
 use crate::listing::filters_of_each_kind;
 use postgres_server::Database;
 use serde_json::Value;
@@ -19,7 +19,7 @@ const SMALL: usize = 2_000;
 /// The allowance for an index that has grown a level or two, and for pages that are a little fuller or emptier.
 const PAGES_MORE: u64 = 60;
 
-/// Runs that ended, each with [`ENTRIES`] entries and a label; every thousandth has due work.
+/// Runs that ended, each with [`ENTRIES`] entries and a label; every thousandth has due work. As many records.
 fn grow(from: usize, to: usize) -> String {
     let mark = mark(from);
     format!(
@@ -38,6 +38,8 @@ fn grow(from: usize, to: usize) -> String {
          INSERT INTO tape_agenda(queue, due, stream, item) \
            SELECT 1, stream + CASE WHEN stream % 1000 = 0 THEN 0 ELSE 1000000000 END, stream, 'run' \
            FROM tape_head WHERE digest = {mark}; \
+         INSERT INTO tape_record(name, version, bytes) \
+           SELECT 't/relay-' || i || '/0', i, '' FROM generate_series({from}, {to} - 1) i; \
          ANALYZE"
     )
 }
@@ -83,6 +85,17 @@ fn statements(run: usize) -> Vec<(String, String)> {
             named::NAMED.to_owned(),
             "'t/session/a/u/7', 't/session/a/u0', 10".to_owned(),
         ),
+        (cursors::READ.to_owned(), format!("'t/relay-{run}/0'")),
+        (
+            cursors::LIST.to_owned(),
+            format!("'t/relay-{run}/', 't/relay-{run}0', 1000"),
+        ),
+        (cursors::MAKE.to_owned(), format!("'t/relay-{run}/1', 1, ''")),
+        (
+            cursors::REPLACE.to_owned(),
+            format!("'t/relay-{run}/0', {run} + 1, '', {run}"),
+        ),
+        (cursors::REMOVE.to_owned(), format!("'t/relay-{run}/1', 1")),
         (tail::TAIL.to_owned(), format!("{run}, 0, 0, 10, 8000000")),
         (tail::BEYOND.to_owned(), "9000000000, 0, 0".to_owned()),
         (tail::TAIL_END.to_owned(), String::new()),

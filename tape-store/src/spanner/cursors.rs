@@ -3,7 +3,7 @@
 //! A swap is one request, without a read before: one round trip. As with the end of a stream (`append.rs`), its condition is in the
 //! mutations themselves. A record has one row in `tape_record_version`, whose key has the record's version. To replace or remove the record,
 //! a commit updates the row of the expected version, and fails as a whole where there is none. To make it, a commit inserts the record, and
-//! fails where there is one. All rows of a record lie together.
+//! fails where there is one. All rows of a record lie together. The store reads the record only where the commit failed.
 //!
 //! A request whose answer is lost is not repeated: the second one would find the version changed by the first.
 
@@ -37,13 +37,18 @@ impl CursorStore for SpannerStore {
 
     async fn swap_record(&self, name: &str, swap: &Swap) -> Result<bool, StoreError> {
         swap.check(name)?;
-        let made = matches!(swap, Swap::Make(_));
-        match self.link.write(mutations(name, swap)).await {
-            Ok(()) => Ok(true),
-            Err(failure) if made && failure.is_already_there() => Ok(false),
-            Err(failure) if !made && failure.is_not_there() => Ok(false),
-            Err(failure) => Err(failure.store_error("changes a record")),
+        let Err(failure) = self.link.write(mutations(name, swap)).await else {
+            return Ok(true);
+        };
+        let refused = match swap.expected() {
+            None => failure.is_already_there(),
+            // A missing database gives the same error as a missing row.
+            Some(version) => failure.is_not_there() && !self.has_version(name, version).await?,
+        };
+        if refused {
+            return Ok(false);
         }
+        Err(failure.store_error("changes a record"))
     }
 
     async fn records(
@@ -60,6 +65,13 @@ impl CursorStore for SpannerStore {
             .set_limit(page(limit).into());
         let question = Question::Keys(request.build());
         self.link.ask("lists records", question, named).await
+    }
+}
+
+impl SpannerStore {
+    async fn has_version(&self, name: &str, version: u64) -> Result<bool, StoreError> {
+        let found = self.record(name).await?;
+        Ok(found.is_some_and(|found| found.version == version))
     }
 }
 

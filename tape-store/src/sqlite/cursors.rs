@@ -14,13 +14,14 @@ use sqlx::sqlite::{Sqlite, SqliteArguments, SqliteRow};
 
 const DOING: &str = "keeps the places of readers";
 
-const READ: &str = "SELECT name, version, bytes FROM record WHERE name = ?";
+pub(super) const READ: &str = "SELECT name, version, bytes FROM record WHERE name = ?";
 /// At most ?3 records from one name on and before another, in the order of the bytes of their names.
-const LIST: &str =
+pub(super) const LIST: &str =
     "SELECT name, version, bytes FROM record WHERE name >= ?1 AND name < ?2 ORDER BY name LIMIT ?3";
 const MAKE: &str = "INSERT INTO record(name, version, bytes) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING";
-const REPLACE: &str = "UPDATE record SET version = ?2, bytes = ?3 WHERE name = ?1 AND version = ?4";
-const REMOVE: &str = "DELETE FROM record WHERE name = ?1 AND version = ?2";
+pub(super) const REPLACE: &str =
+    "UPDATE record SET version = ?2, bytes = ?3 WHERE name = ?1 AND version = ?4";
+pub(super) const REMOVE: &str = "DELETE FROM record WHERE name = ?1 AND version = ?2";
 
 #[async_trait]
 impl CursorStore for SqliteStore {

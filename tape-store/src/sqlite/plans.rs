@@ -1,6 +1,8 @@
 //! Every query is a search in an index that has its order, so it costs what it returns, whatever the history.
 
-use super::{SqliteStore, connect, due, index, named, read, retention, runs, settings::Settings, upkeep};
+use super::{
+    SqliteStore, connect, cursors, due, index, named, read, retention, runs, settings::Settings, upkeep,
+};
 use crate::contract::RunFilter;
 use crate::listing::{Place, filters_of_each_kind};
 use sqlx::sqlite::SqliteConnection;
@@ -47,11 +49,15 @@ async fn queries_are_searches() {
         (upkeep::LISTED, &["j VIRTUAL"]),
         (retention::ERASED, &["walk"]),
         (retention::ENTRIES, &["walk"]),
+        (cursors::READ, &[]),
+        (cursors::LIST, &[]),
+        (cursors::REPLACE, &[]),
+        (cursors::REMOVE, &[]),
     ] {
         let plan = plan(&mut connection, query).await;
         assert_eq!(scans(&plan, own), Vec::<&String>::new(), "{query}: {plan:#?}");
     }
-    for query in [due::DUE, named::NAMED] {
+    for query in [due::DUE, named::NAMED, cursors::LIST] {
         let plan = plan(&mut connection, query).await;
         assert!(
             !plan.iter().any(|step| step.contains("TEMP B-TREE")),

@@ -1,5 +1,7 @@
 //! A store around another one that violates one rule of the contract.
 
+mod cursors;
+
 use async_trait::async_trait;
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
@@ -12,6 +14,7 @@ use tape_store::contract::{
     Batch, BatchId, Capabilities, CommitOutcome, Committed, Cursor, Head, Hint, JournalStore, PageToken,
     RunFilter, RunPage, Shard, Snapshot, SnapshotChange, TailPage,
 };
+use tape_store::cursors::{CursorStore, Swap};
 use tape_store::error::{CommitError, StoreError};
 use tape_store::layer::Layer;
 use tape_store::upkeep::End;
@@ -62,6 +65,10 @@ pub(crate) enum Defect {
     DropsTheEndToo,
     KeepsSnapshots,
     KeepsListed,
+    IgnoresVersion,
+    ComparesBeforehand,
+    ListsBeyondPrefix,
+    ListsBackwards,
 }
 
 pub(crate) struct BrokenStore {
@@ -84,6 +91,8 @@ struct State {
     kept: HashMap<StreamId, Option<Snapshot>>,
     /// The rows of these streams in lists.
     listed: Vec<(tape_core::id::RunId, tape_core::status::Summary)>,
+    /// The change of a record that was answered last.
+    swap: Option<(String, Swap)>,
 }
 
 impl BrokenStore {
@@ -473,6 +482,10 @@ impl Layer for BrokenStore {
             self.inner.drop_before(&[(stream.clone(), seq)]).await?;
         }
         Ok(())
+    }
+
+    fn cursors(&self) -> &dyn CursorStore {
+        self
     }
 
     fn capabilities(&self) -> Capabilities {

@@ -7,7 +7,7 @@ use crate::refusals::Refusals;
 use crate::relay::Relay;
 use crate::settings::Start;
 use crate::unmoved::Unmoved;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -179,23 +179,24 @@ impl<'a> Carried<'a> {
             counters: Arc::clone(&part.counters),
             backoff: (settings.backoff, settings.backoff_max),
         };
-        let shard = part.part.part;
-        let known = place.cursors.get(&shard).cloned();
+        let placed = place.cursors.keys().copied().collect();
+        let shards = if settings.together {
+            BTreeSet::new()
+        } else {
+            BTreeSet::from([part.part.part])
+        };
         let tail = Tail {
             tenant: part.relay.id.tenant.clone(),
             pattern: part.relay.filter.pattern().clone(),
-            cursors: known
-                .iter()
-                .map(|cursor| (shard, cursor.clone()))
-                .collect::<BTreeMap<_, _>>(),
-            shards: BTreeSet::from([shard]),
+            cursors: place.cursors,
+            shards,
             from_start: settings.start == Start::Beginning,
             follow: true,
         };
         Self {
             part,
             epoch,
-            unmoved: Unmoved::new(shard, known.is_none(), &settings),
+            unmoved: Unmoved::new(placed, &settings),
             failing: place.failing,
             renewed: Instant::now(),
             batches,
@@ -253,7 +254,7 @@ impl<'a> Carried<'a> {
             }
         }
         self.part.counters.oldest_waiting_us.store(0, Relaxed);
-        self.unmoved.pass(batch.cursor, batch.reached);
+        self.unmoved.pass(batch.shard, batch.cursor, batch.reached);
         if self.unmoved.is_due() {
             self.advance().await?;
         }

@@ -29,7 +29,9 @@ const SAID_AGAIN: Duration = Duration::from_secs(60);
 pub(crate) struct Batch {
     /// What is to be delivered, in order.
     pub(crate) events: Vec<Event>,
-    /// Where the part is once it is done with the batch.
+    /// The shard of the page.
+    pub(crate) shard: u16,
+    /// Where the shard is once the part is done with the batch.
     pub(crate) cursor: Bytes,
     /// The time of the last entry of the page; none where it has none.
     pub(crate) reached: Option<Timestamp>,
@@ -37,7 +39,7 @@ pub(crate) struct Batch {
     pub(crate) oldest: Option<Timestamp>,
 }
 
-/// Reads one shard for one relay.
+/// Reads the shards of a part.
 pub(crate) struct Reader {
     pub(crate) journal: Arc<dyn Journal>,
     pub(crate) filter: Filter,
@@ -115,6 +117,7 @@ impl Reader {
         );
         Batch {
             events,
+            shard: page.shard,
             cursor: page.cursor,
             reached,
             oldest,

@@ -114,8 +114,9 @@ async fn run(
         () = stop.cancelled() => return,
         shards = shards(&relay, journal.as_ref()) => shards,
     };
+    let count = if relay.settings.together { 1 } else { shards };
     let mut parts = JoinSet::new();
-    for part in 0..shards {
+    for part in 0..count {
         let part = Part {
             part: RelayPart {
                 relay: relay.id.clone(),

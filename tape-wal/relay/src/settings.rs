@@ -28,12 +28,14 @@ pub struct Settings {
     pub backoff: Duration,
     /// The longest such wait, also where the sink asks for a longer one.
     pub backoff_max: Duration,
+    /// Whether one process at a time carries all shards of the feed, so that bounds of the sink hold over all of them.
+    pub together: bool,
     /// A sink that has taken nothing for so long is disabled, until a person enables the relay; none for never.
     pub disable_after: Option<Duration>,
 }
 
 impl Default for Settings {
-    /// From now on; a lease of 15 s; moves each 200 ms or 4096 events, each 5 s where nothing is chosen; waits from 100 ms to 1 min; never
+    /// From now on; each shard by itself; a lease of 15 s; moves each 200 ms or 4096 events, each 5 s where nothing is chosen; waits from 100 ms to 1 min; never
     /// disabled for failures.
     fn default() -> Self {
         Self {
@@ -44,6 +46,7 @@ impl Default for Settings {
             pass_every: Duration::from_secs(5),
             backoff: Duration::from_millis(100),
             backoff_max: Duration::from_secs(60),
+            together: false,
             disable_after: None,
         }
     }

@@ -2,6 +2,7 @@
 
 use crate::settings::Settings;
 use bytes::Bytes;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use tape_core::relay::Progress;
 use tape_core::time::Timestamp;
@@ -12,33 +13,31 @@ const NEVER: Duration = Duration::from_hours(24 * 365);
 
 #[derive(Debug)]
 pub(crate) struct Unmoved {
-    shard: u16,
     move_every: Duration,
     move_events: u64,
     pass_every: Duration,
-    cursor: Option<Bytes>,
+    cursors: BTreeMap<u16, Bytes>,
     reached: Option<Timestamp>,
     delivered: u64,
     refused: u64,
-    /// Whether the part has no place yet. Where it begins is recorded before anything is delivered: a process that takes over has to begin
-    /// there too.
-    is_new: bool,
+    /// The shards that have a place. Where another one begins is recorded before anything of it is delivered: a process that takes over has
+    /// to begin there too.
+    placed: BTreeSet<u16>,
     /// When the place moves at the latest.
     move_at: Instant,
 }
 
 impl Unmoved {
-    pub(crate) fn new(shard: u16, is_new: bool, settings: &Settings) -> Self {
+    pub(crate) fn new(placed: BTreeSet<u16>, settings: &Settings) -> Self {
         Self {
-            shard,
             move_every: settings.move_every,
             move_events: settings.move_events,
             pass_every: settings.pass_every,
-            cursor: None,
+            cursors: BTreeMap::new(),
             reached: None,
             delivered: 0,
             refused: 0,
-            is_new,
+            placed,
             move_at: Instant::now() + NEVER,
         }
     }
@@ -52,9 +51,9 @@ impl Unmoved {
         }
     }
 
-    /// The part is done with everything up to a cursor.
-    pub(crate) fn pass(&mut self, cursor: Bytes, reached: Option<Timestamp>) {
-        self.cursor = Some(cursor);
+    /// The part is done with everything of a shard up to a cursor.
+    pub(crate) fn pass(&mut self, shard: u16, cursor: Bytes, reached: Option<Timestamp>) {
+        self.cursors.insert(shard, cursor);
         self.reached = reached.or(self.reached);
         self.move_at = self.move_at.min(Instant::now() + self.pass_every);
     }
@@ -65,21 +64,18 @@ impl Unmoved {
 
     /// Whether the place is to move now, without waiting for its time.
     pub(crate) fn is_due(&self) -> bool {
-        (self.is_new && self.cursor.is_some()) || self.delivered + self.refused >= self.move_events
+        let is_new = self.cursors.keys().any(|shard| !self.placed.contains(shard));
+        is_new || self.delivered + self.refused >= self.move_events
     }
 
-    pub(crate) const fn is_something(&self) -> bool {
-        self.cursor.is_some()
+    pub(crate) fn is_something(&self) -> bool {
+        !self.cursors.is_empty()
     }
 
     /// What to report.
     pub(crate) fn progress(&self, is_failing: bool) -> Progress {
         Progress {
-            cursors: self
-                .cursor
-                .iter()
-                .map(|cursor| (self.shard, cursor.clone()))
-                .collect(),
+            cursors: self.cursors.clone(),
             reached: self.reached,
             delivered: self.delivered,
             refused: self.refused,
@@ -90,8 +86,7 @@ impl Unmoved {
 
     /// It was reported.
     pub(crate) fn moved(&mut self) {
-        self.is_new &= self.cursor.is_none();
-        self.cursor = None;
+        self.placed.extend(std::mem::take(&mut self.cursors).into_keys());
         (self.delivered, self.refused) = (0, 0);
         self.move_at = Instant::now() + NEVER;
     }

@@ -108,9 +108,8 @@ impl Backing {
         let subject = Subject::new(&StreamId::Run(run()?), "gate.opened");
         let pattern: Pattern = subject.as_str().parse()?;
         let tail = Tail {
-            pattern,
             from_start: true,
-            follow: true,
+            ..Tail::new(pattern)
         };
         let mut pages = journal.tape.tail(&tail);
         while let Some(page) = pages.next().await {

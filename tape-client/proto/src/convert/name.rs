@@ -129,7 +129,7 @@ impl From<ObligationId> for v1::ObligationId {
     }
 }
 
-fn small(field: &str, number: u32) -> Result<u16, InvalidField> {
+pub(super) fn small(field: &str, number: u32) -> Result<u16, InvalidField> {
     u16::try_from(number)
         .map_err(|_| InvalidField::new(field, format!("is {number}, the limit is {}", u16::MAX)))
 }

@@ -1193,6 +1193,26 @@ pub struct RelayStreamId {
     #[prost(string, tag = "3")]
     pub name: ::prost::alloc::string::String,
 }
+/// A relay: of one tenant, or of all. Two tenants may have relays of one name, and neither is the relay of all tenants with that name.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RelayId {
+    /// The tenants whose entries it sends.
+    #[prost(message, optional, tag = "1")]
+    pub tenants: ::core::option::Option<Tenants>,
+    /// Its name.
+    #[prost(string, tag = "2")]
+    pub name: ::prost::alloc::string::String,
+}
+/// A part of a relay, which one process at a time carries. The parts of a relay are the shards of the feed, unless it keeps them together.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RelayPartId {
+    /// The relay.
+    #[prost(message, optional, tag = "1")]
+    pub relay: ::core::option::Option<RelayId>,
+    /// Which part, from 0, at most 65535.
+    #[prost(uint32, tag = "2")]
+    pub part: u32,
+}
 /// A stream: whatever has entries of its own. Its full name as a text, which the chain covers, is made of the same parts (docs/format.md).
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct StreamId {
@@ -2000,6 +2020,9 @@ pub struct TailRequest {
     /// Ends the stream once all that is durable now was sent.
     #[prost(bool, tag = "5")]
     pub once: bool,
+    /// The shards to read; all of them where none is named. A shard that the feed does not have is refused.
+    #[prost(uint32, repeated, tag = "6")]
+    pub shards: ::prost::alloc::vec::Vec<u32>,
 }
 /// Nested message and enum types in `TailRequest`.
 pub mod tail_request {
@@ -2458,6 +2481,373 @@ pub struct RecordReceiptResponse {
     #[prost(uint64, tag = "1")]
     pub seq: u64,
 }
+/// Asks for a part of a relay.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ClaimRelayPartRequest {
+    /// The part. A relay that is not known yet is made by the first claim of a part.
+    #[prost(message, optional, tag = "1")]
+    pub part: ::core::option::Option<RelayPartId>,
+    /// The process: a name.
+    #[prost(string, tag = "2")]
+    pub holder: ::prost::alloc::string::String,
+    /// How long the lease lasts from now: 100 ms to one hour.
+    #[prost(uint64, tag = "3")]
+    pub lease_ms: u64,
+}
+/// Whether the part is the caller's.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ClaimRelayPartResponse {
+    /// One of them.
+    #[prost(oneof = "claim_relay_part_response::Answer", tags = "1, 2, 3, 4")]
+    pub answer: ::core::option::Option<claim_relay_part_response::Answer>,
+}
+/// Nested message and enum types in `ClaimRelayPartResponse`.
+pub mod claim_relay_part_response {
+    /// The part is the caller's.
+    #[derive(Clone, PartialEq, ::prost::Message)]
+    pub struct Claimed {
+        /// The epoch for moves.
+        #[prost(uint64, tag = "1")]
+        pub epoch: u64,
+        /// Where to go on.
+        #[prost(message, optional, tag = "2")]
+        pub place: ::core::option::Option<super::RelayPlace>,
+    }
+    /// Another process carries the part.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct Held {
+        /// The process.
+        #[prost(string, tag = "1")]
+        pub holder: ::prost::alloc::string::String,
+        /// When its lease ends.
+        #[prost(int64, tag = "2")]
+        pub until_us: i64,
+        /// In how many milliseconds that is.
+        #[prost(uint64, tag = "3")]
+        pub left_ms: u64,
+    }
+    /// It is not known yet.
+    #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct Unsure {}
+    /// One of them.
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum Answer {
+        /// It is.
+        #[prost(message, tag = "1")]
+        Claimed(Claimed),
+        /// Another process carries it.
+        #[prost(message, tag = "2")]
+        Held(Held),
+        /// The relay is stopped.
+        #[prost(message, tag = "3")]
+        Disabled(super::RelayStop),
+        /// The server does not know the time well enough to tell whether the lease of another has ended. Ask again, or another server.
+        #[prost(message, tag = "4")]
+        Unsure(Unsure),
+    }
+}
+/// Where a part of a relay is.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct RelayPlace {
+    /// Grows with each change of holder.
+    #[prost(uint64, tag = "1")]
+    pub epoch: u64,
+    /// The process that carries the part; absent where it was given back.
+    #[prost(string, optional, tag = "2")]
+    pub holder: ::core::option::Option<::prost::alloc::string::String>,
+    /// When the lease of the holder ends or ended.
+    #[prost(int64, tag = "3")]
+    pub until_us: i64,
+    /// Where to go on, by shard, in the order of the shards. A shard without a cursor was never begun.
+    #[prost(message, repeated, tag = "4")]
+    pub cursors: ::prost::alloc::vec::Vec<ShardCursor>,
+    /// The time of the last entry that was passed; absent before the first.
+    #[prost(int64, optional, tag = "5")]
+    pub reached_us: ::core::option::Option<i64>,
+    /// When the place was moved last; absent before the first time.
+    #[prost(int64, optional, tag = "6")]
+    pub moved_us: ::core::option::Option<i64>,
+    /// How many events the sink has confirmed. One that was sent twice counts twice.
+    #[prost(uint64, tag = "7")]
+    pub delivered: u64,
+    /// How many events the sink has refused for good.
+    #[prost(uint64, tag = "8")]
+    pub refused: u64,
+    /// Since when the sink takes nothing; absent while it works.
+    #[prost(int64, optional, tag = "9")]
+    pub failing_us: ::core::option::Option<i64>,
+    /// Since when and why the relay is stopped; absent where it may run.
+    #[prost(message, optional, tag = "10")]
+    pub disabled: ::core::option::Option<RelayStop>,
+    /// What the relay keeps for itself; only the relay reads it. At most 16 KiB.
+    #[prost(bytes = "bytes", tag = "11")]
+    pub state: ::prost::bytes::Bytes,
+}
+/// A relay that is stopped until it is enabled.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RelayStop {
+    /// Since when.
+    #[prost(int64, tag = "1")]
+    pub since_us: i64,
+    /// Why, for people.
+    #[prost(string, tag = "2")]
+    pub reason: ::prost::alloc::string::String,
+}
+/// Asks to move a part.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct AdvanceRelayPartRequest {
+    /// The part.
+    #[prost(message, optional, tag = "1")]
+    pub part: ::core::option::Option<RelayPartId>,
+    /// The epoch of the claim.
+    #[prost(uint64, tag = "2")]
+    pub epoch: u64,
+    /// How long the lease lasts from now: 100 ms to one hour.
+    #[prost(uint64, tag = "3")]
+    pub lease_ms: u64,
+    /// The new places, of each shard once; other shards stay where they are. A part keeps at most 1,024 shards, a cursor has at most 512 bytes.
+    #[prost(message, repeated, tag = "4")]
+    pub cursors: ::prost::alloc::vec::Vec<ShardCursor>,
+    /// The time of the last entry that is passed now; absent where none was.
+    #[prost(int64, optional, tag = "5")]
+    pub reached_us: ::core::option::Option<i64>,
+    /// How many more events were confirmed.
+    #[prost(uint64, tag = "6")]
+    pub delivered: u64,
+    /// How many more events were refused for good.
+    #[prost(uint64, tag = "7")]
+    pub refused: u64,
+    /// Whether the sink takes nothing at present.
+    #[prost(bool, tag = "8")]
+    pub failing: bool,
+    /// Where the relay is to be stopped until it is enabled: why, 1 byte to 8 KiB.
+    #[prost(string, optional, tag = "9")]
+    pub disable: ::core::option::Option<::prost::alloc::string::String>,
+    /// What the relay keeps for itself from now on, at most 16 KiB; absent where that stays.
+    #[prost(bytes = "bytes", optional, tag = "10")]
+    pub state: ::core::option::Option<::prost::bytes::Bytes>,
+}
+/// Whether the part was moved.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AdvanceRelayPartResponse {
+    /// One of the two.
+    #[prost(oneof = "advance_relay_part_response::Answer", tags = "1, 2")]
+    pub answer: ::core::option::Option<advance_relay_part_response::Answer>,
+}
+/// Nested message and enum types in `AdvanceRelayPartResponse`.
+pub mod advance_relay_part_response {
+    /// The part is moved.
+    #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct Moved {}
+    /// The part is not the caller's.
+    #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct Fenced {
+        /// The epoch of the request.
+        #[prost(uint64, tag = "1")]
+        pub given: u64,
+        /// The epoch of the part.
+        #[prost(uint64, tag = "2")]
+        pub current: u64,
+    }
+    /// One of the two.
+    #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Answer {
+        /// It is moved.
+        #[prost(message, tag = "1")]
+        Moved(Moved),
+        /// It is not the caller's any more: another process claimed it, or a person stopped, moved or forgot the relay.
+        #[prost(message, tag = "2")]
+        Fenced(Fenced),
+    }
+}
+/// Gives a part back.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ReleaseRelayPartRequest {
+    /// The part.
+    #[prost(message, optional, tag = "1")]
+    pub part: ::core::option::Option<RelayPartId>,
+    /// The epoch of the claim.
+    #[prost(uint64, tag = "2")]
+    pub epoch: u64,
+}
+/// The part is not the caller's any more.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ReleaseRelayPartResponse {}
+/// Asks for a page of the parts of relays.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListRelayPartsRequest {
+    /// Most parts of the page; zero for 16. More than 64 is taken as 64.
+    #[prost(uint32, tag = "3")]
+    pub page_size: u32,
+    /// Where the page begins: `next_page_token` of the page before; empty for the first.
+    #[prost(string, tag = "4")]
+    pub page_token: ::prost::alloc::string::String,
+    /// Which.
+    #[prost(oneof = "list_relay_parts_request::Which", tags = "1, 2")]
+    pub which: ::core::option::Option<list_relay_parts_request::Which>,
+}
+/// Nested message and enum types in `ListRelayPartsRequest`.
+pub mod list_relay_parts_request {
+    /// Which.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Which {
+        /// Those of the relays of one tenant; or of each tenant's relays and of those that send the entries of all tenants.
+        #[prost(message, tag = "1")]
+        Tenants(super::Tenants),
+        /// Those of one relay.
+        #[prost(message, tag = "2")]
+        Relay(super::RelayId),
+    }
+}
+/// A page of the parts of relays.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListRelayPartsResponse {
+    /// The parts.
+    #[prost(message, repeated, tag = "1")]
+    pub parts: ::prost::alloc::vec::Vec<list_relay_parts_response::Part>,
+    /// Parts whose place cannot be read.
+    #[prost(message, repeated, tag = "2")]
+    pub unreadable: ::prost::alloc::vec::Vec<list_relay_parts_response::Unreadable>,
+    /// Where the next page begins; empty at the end. Opaque.
+    #[prost(string, tag = "3")]
+    pub next_page_token: ::prost::alloc::string::String,
+}
+/// Nested message and enum types in `ListRelayPartsResponse`.
+pub mod list_relay_parts_response {
+    /// A part of a relay.
+    #[derive(Clone, PartialEq, ::prost::Message)]
+    pub struct Part {
+        /// Which.
+        #[prost(message, optional, tag = "1")]
+        pub part: ::core::option::Option<super::RelayPartId>,
+        /// Its place.
+        #[prost(message, optional, tag = "2")]
+        pub place: ::core::option::Option<super::RelayPlace>,
+        /// For how many milliseconds its holder has it yet; zero where no process has it.
+        #[prost(uint64, tag = "3")]
+        pub left_ms: u64,
+        /// What it has not passed.
+        #[prost(message, optional, tag = "4")]
+        pub lag: ::core::option::Option<Lag>,
+    }
+    /// What a part has not passed of the shards that it has begun, whatever its filter chooses.
+    #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct Lag {
+        /// How many entries of its tenant, or of all. Counted up to 10,000.
+        #[prost(uint64, tag = "1")]
+        pub entries: u64,
+        /// Whether there are more than were counted.
+        #[prost(bool, tag = "2")]
+        pub more: bool,
+        /// When the first of them was written; absent where there is none.
+        #[prost(int64, optional, tag = "3")]
+        pub oldest_us: ::core::option::Option<i64>,
+        /// How many milliseconds ago that was.
+        #[prost(uint64, tag = "4")]
+        pub oldest_ms: u64,
+    }
+    /// A part whose place a newer build wrote, or which is damaged.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct Unreadable {
+        /// The name of its record in the store.
+        #[prost(string, tag = "1")]
+        pub name: ::prost::alloc::string::String,
+        /// What is wrong, for people.
+        #[prost(string, tag = "2")]
+        pub problem: ::prost::alloc::string::String,
+    }
+}
+/// Asks to stop a relay.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DisableRelayRequest {
+    /// The relay.
+    #[prost(message, optional, tag = "1")]
+    pub relay: ::core::option::Option<RelayId>,
+    /// Why, for people: 1 byte to 8 KiB.
+    #[prost(string, tag = "2")]
+    pub reason: ::prost::alloc::string::String,
+}
+/// The relay is stopped.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DisableRelayResponse {
+    /// How many parts it has; zero where no process has claimed any, so that there was none to stop.
+    #[prost(uint64, tag = "1")]
+    pub parts: u64,
+}
+/// Asks to let a relay go on.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct EnableRelayRequest {
+    /// The relay.
+    #[prost(message, optional, tag = "1")]
+    pub relay: ::core::option::Option<RelayId>,
+}
+/// The relay may run.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct EnableRelayResponse {
+    /// How many parts it has.
+    #[prost(uint64, tag = "1")]
+    pub parts: u64,
+}
+/// Asks to put a relay at another place.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ResetRelayRequest {
+    /// The relay.
+    #[prost(message, optional, tag = "1")]
+    pub relay: ::core::option::Option<RelayId>,
+    /// Where to.
+    #[prost(oneof = "reset_relay_request::To", tags = "2, 3, 4")]
+    pub to: ::core::option::Option<reset_relay_request::To>,
+}
+/// Nested message and enum types in `ResetRelayRequest`.
+pub mod reset_relay_request {
+    /// The beginning of the feed.
+    #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct Beginning {}
+    /// The end of the feed.
+    #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct End {}
+    /// Places by shard.
+    #[derive(Clone, PartialEq, ::prost::Message)]
+    pub struct Cursors {
+        /// At least one, of each shard once. The relay has begun these shards.
+        #[prost(message, repeated, tag = "1")]
+        pub shards: ::prost::alloc::vec::Vec<super::ShardCursor>,
+    }
+    /// Where to.
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum To {
+        /// The beginning of the feed: everything is sent again.
+        #[prost(message, tag = "2")]
+        FeedBeginning(Beginning),
+        /// The end of the feed as it is now: nothing is sent of what was not sent yet.
+        #[prost(message, tag = "3")]
+        FeedEnd(End),
+        /// Other places of some shards; the others stay where they are.
+        #[prost(message, tag = "4")]
+        Cursors(Cursors),
+    }
+}
+/// The relay is put there.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ResetRelayResponse {
+    /// How many parts it has.
+    #[prost(uint64, tag = "1")]
+    pub parts: u64,
+}
+/// Asks to forget a relay.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ForgetRelayRequest {
+    /// The relay.
+    #[prost(message, optional, tag = "1")]
+    pub relay: ::core::option::Option<RelayId>,
+}
+/// The relay is forgotten.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ForgetRelayResponse {
+    /// How many parts it had.
+    #[prost(uint64, tag = "1")]
+    pub parts: u64,
+}
 /// Generated client implementations.
 pub mod relay_service_client {
     #![allow(
@@ -2469,7 +2859,10 @@ pub mod relay_service_client {
     )]
     use tonic::codegen::*;
     use tonic::codegen::http::Uri;
-    /// Operations of relays. What a relay has on record in a tenant is a stream of its own, whose entries `StreamService` reads and erases.
+    /// Operations of relays. A relay has a place in the feed, in one part or several. What it has on record in a tenant is a stream of its own, whose
+    /// entries `StreamService` reads and erases.
+    ///
+    /// The calls about places need no request id: each may be sent again. They write no entry.
     #[derive(Debug, Clone)]
     pub struct RelayServiceClient<T> {
         inner: tonic::client::Grpc<T>,
@@ -2549,6 +2942,209 @@ pub mod relay_service_client {
         pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
             self.inner = self.inner.max_encoding_message_size(limit);
             self
+        }
+        /// Claims a part of a relay for a process, until its lease ends. That another process has the part is an answer, not a refusal, since those
+        /// that stand by ask all the time. Sent again, it gives the same process the part under a new epoch.
+        pub async fn claim_relay_part(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ClaimRelayPartRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ClaimRelayPartResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = crate::codec::Codec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tape.v1.RelayService/ClaimRelayPart",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("tape.v1.RelayService", "ClaimRelayPart"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Records how far a part has come, under the epoch of its claim, and renews the lease. The counts are added up: sent again after an answer
+        /// was lost, it may count the same events twice, which the place does not.
+        pub async fn advance_relay_part(
+            &mut self,
+            request: impl tonic::IntoRequest<super::AdvanceRelayPartRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::AdvanceRelayPartResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = crate::codec::Codec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tape.v1.RelayService/AdvanceRelayPart",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("tape.v1.RelayService", "AdvanceRelayPart"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Gives a part back, so that another process may claim it at once. Nothing happens where it is another's by now.
+        pub async fn release_relay_part(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ReleaseRelayPartRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ReleaseRelayPartResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = crate::codec::Codec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tape.v1.RelayService/ReleaseRelayPart",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("tape.v1.RelayService", "ReleaseRelayPart"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// A page of the parts of relays, in the order of their names, with their places and how far behind they are.
+        pub async fn list_relay_parts(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListRelayPartsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListRelayPartsResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = crate::codec::Codec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tape.v1.RelayService/ListRelayParts",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("tape.v1.RelayService", "ListRelayParts"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Stops a relay until it is enabled. The processes that carry its parts lose them.
+        pub async fn disable_relay(
+            &mut self,
+            request: impl tonic::IntoRequest<super::DisableRelayRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::DisableRelayResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = crate::codec::Codec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tape.v1.RelayService/DisableRelay",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("tape.v1.RelayService", "DisableRelay"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Lets a relay go on from where it stopped.
+        pub async fn enable_relay(
+            &mut self,
+            request: impl tonic::IntoRequest<super::EnableRelayRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::EnableRelayResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = crate::codec::Codec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tape.v1.RelayService/EnableRelay",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("tape.v1.RelayService", "EnableRelay"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Puts a relay at another place of the feed. What lies behind the new place and was sent before is sent again; what lies before it and was not
+        /// sent yet is not sent. The processes that carry its parts lose them.
+        pub async fn reset_relay(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ResetRelayRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ResetRelayResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = crate::codec::Codec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tape.v1.RelayService/ResetRelay",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("tape.v1.RelayService", "ResetRelay"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Forgets the place of a relay and what it has counted. A relay of that name begins anew. What it has on record stays.
+        pub async fn forget_relay(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ForgetRelayRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ForgetRelayResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = crate::codec::Codec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tape.v1.RelayService/ForgetRelay",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("tape.v1.RelayService", "ForgetRelay"));
+            self.inner.unary(req, path, codec).await
         }
         /// Records that the sink refused an entry for good. The same refusal, recorded again while the stream remembers it and before the entry was
         /// sent again, returns the first one: a relay that crashed before its place moved records nothing twice.
@@ -2642,6 +3238,73 @@ pub mod relay_service_server {
     /// Generated trait containing gRPC methods that should be implemented for use with RelayServiceServer.
     #[async_trait]
     pub trait RelayService: std::marker::Send + std::marker::Sync + 'static {
+        /// Claims a part of a relay for a process, until its lease ends. That another process has the part is an answer, not a refusal, since those
+        /// that stand by ask all the time. Sent again, it gives the same process the part under a new epoch.
+        async fn claim_relay_part(
+            &self,
+            request: tonic::Request<super::ClaimRelayPartRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ClaimRelayPartResponse>,
+            tonic::Status,
+        >;
+        /// Records how far a part has come, under the epoch of its claim, and renews the lease. The counts are added up: sent again after an answer
+        /// was lost, it may count the same events twice, which the place does not.
+        async fn advance_relay_part(
+            &self,
+            request: tonic::Request<super::AdvanceRelayPartRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::AdvanceRelayPartResponse>,
+            tonic::Status,
+        >;
+        /// Gives a part back, so that another process may claim it at once. Nothing happens where it is another's by now.
+        async fn release_relay_part(
+            &self,
+            request: tonic::Request<super::ReleaseRelayPartRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ReleaseRelayPartResponse>,
+            tonic::Status,
+        >;
+        /// A page of the parts of relays, in the order of their names, with their places and how far behind they are.
+        async fn list_relay_parts(
+            &self,
+            request: tonic::Request<super::ListRelayPartsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListRelayPartsResponse>,
+            tonic::Status,
+        >;
+        /// Stops a relay until it is enabled. The processes that carry its parts lose them.
+        async fn disable_relay(
+            &self,
+            request: tonic::Request<super::DisableRelayRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::DisableRelayResponse>,
+            tonic::Status,
+        >;
+        /// Lets a relay go on from where it stopped.
+        async fn enable_relay(
+            &self,
+            request: tonic::Request<super::EnableRelayRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::EnableRelayResponse>,
+            tonic::Status,
+        >;
+        /// Puts a relay at another place of the feed. What lies behind the new place and was sent before is sent again; what lies before it and was not
+        /// sent yet is not sent. The processes that carry its parts lose them.
+        async fn reset_relay(
+            &self,
+            request: tonic::Request<super::ResetRelayRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ResetRelayResponse>,
+            tonic::Status,
+        >;
+        /// Forgets the place of a relay and what it has counted. A relay of that name begins anew. What it has on record stays.
+        async fn forget_relay(
+            &self,
+            request: tonic::Request<super::ForgetRelayRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ForgetRelayResponse>,
+            tonic::Status,
+        >;
         /// Records that the sink refused an entry for good. The same refusal, recorded again while the stream remembers it and before the entry was
         /// sent again, returns the first one: a relay that crashed before its place moved records nothing twice.
         async fn record_refusal(
@@ -2669,7 +3332,10 @@ pub mod relay_service_server {
             tonic::Status,
         >;
     }
-    /// Operations of relays. What a relay has on record in a tenant is a stream of its own, whose entries `StreamService` reads and erases.
+    /// Operations of relays. A relay has a place in the feed, in one part or several. What it has on record in a tenant is a stream of its own, whose
+    /// entries `StreamService` reads and erases.
+    ///
+    /// The calls about places need no request id: each may be sent again. They write no entry.
     #[derive(Debug)]
     pub struct RelayServiceServer<T> {
         inner: Arc<T>,
@@ -2746,6 +3412,368 @@ pub mod relay_service_server {
         }
         fn call(&mut self, req: http::Request<B>) -> Self::Future {
             match req.uri().path() {
+                "/tape.v1.RelayService/ClaimRelayPart" => {
+                    #[allow(non_camel_case_types)]
+                    struct ClaimRelayPartSvc<T: RelayService>(pub Arc<T>);
+                    impl<
+                        T: RelayService,
+                    > tonic::server::UnaryService<super::ClaimRelayPartRequest>
+                    for ClaimRelayPartSvc<T> {
+                        type Response = super::ClaimRelayPartResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ClaimRelayPartRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as RelayService>::claim_relay_part(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ClaimRelayPartSvc(inner);
+                        let codec = crate::codec::Codec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tape.v1.RelayService/AdvanceRelayPart" => {
+                    #[allow(non_camel_case_types)]
+                    struct AdvanceRelayPartSvc<T: RelayService>(pub Arc<T>);
+                    impl<
+                        T: RelayService,
+                    > tonic::server::UnaryService<super::AdvanceRelayPartRequest>
+                    for AdvanceRelayPartSvc<T> {
+                        type Response = super::AdvanceRelayPartResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::AdvanceRelayPartRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as RelayService>::advance_relay_part(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = AdvanceRelayPartSvc(inner);
+                        let codec = crate::codec::Codec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tape.v1.RelayService/ReleaseRelayPart" => {
+                    #[allow(non_camel_case_types)]
+                    struct ReleaseRelayPartSvc<T: RelayService>(pub Arc<T>);
+                    impl<
+                        T: RelayService,
+                    > tonic::server::UnaryService<super::ReleaseRelayPartRequest>
+                    for ReleaseRelayPartSvc<T> {
+                        type Response = super::ReleaseRelayPartResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ReleaseRelayPartRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as RelayService>::release_relay_part(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ReleaseRelayPartSvc(inner);
+                        let codec = crate::codec::Codec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tape.v1.RelayService/ListRelayParts" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListRelayPartsSvc<T: RelayService>(pub Arc<T>);
+                    impl<
+                        T: RelayService,
+                    > tonic::server::UnaryService<super::ListRelayPartsRequest>
+                    for ListRelayPartsSvc<T> {
+                        type Response = super::ListRelayPartsResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListRelayPartsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as RelayService>::list_relay_parts(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListRelayPartsSvc(inner);
+                        let codec = crate::codec::Codec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tape.v1.RelayService/DisableRelay" => {
+                    #[allow(non_camel_case_types)]
+                    struct DisableRelaySvc<T: RelayService>(pub Arc<T>);
+                    impl<
+                        T: RelayService,
+                    > tonic::server::UnaryService<super::DisableRelayRequest>
+                    for DisableRelaySvc<T> {
+                        type Response = super::DisableRelayResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::DisableRelayRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as RelayService>::disable_relay(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = DisableRelaySvc(inner);
+                        let codec = crate::codec::Codec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tape.v1.RelayService/EnableRelay" => {
+                    #[allow(non_camel_case_types)]
+                    struct EnableRelaySvc<T: RelayService>(pub Arc<T>);
+                    impl<
+                        T: RelayService,
+                    > tonic::server::UnaryService<super::EnableRelayRequest>
+                    for EnableRelaySvc<T> {
+                        type Response = super::EnableRelayResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::EnableRelayRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as RelayService>::enable_relay(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = EnableRelaySvc(inner);
+                        let codec = crate::codec::Codec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tape.v1.RelayService/ResetRelay" => {
+                    #[allow(non_camel_case_types)]
+                    struct ResetRelaySvc<T: RelayService>(pub Arc<T>);
+                    impl<
+                        T: RelayService,
+                    > tonic::server::UnaryService<super::ResetRelayRequest>
+                    for ResetRelaySvc<T> {
+                        type Response = super::ResetRelayResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ResetRelayRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as RelayService>::reset_relay(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ResetRelaySvc(inner);
+                        let codec = crate::codec::Codec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tape.v1.RelayService/ForgetRelay" => {
+                    #[allow(non_camel_case_types)]
+                    struct ForgetRelaySvc<T: RelayService>(pub Arc<T>);
+                    impl<
+                        T: RelayService,
+                    > tonic::server::UnaryService<super::ForgetRelayRequest>
+                    for ForgetRelaySvc<T> {
+                        type Response = super::ForgetRelayResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ForgetRelayRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as RelayService>::forget_relay(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ForgetRelaySvc(inner);
+                        let codec = crate::codec::Codec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
                 "/tape.v1.RelayService/RecordRefusal" => {
                     #[allow(non_camel_case_types)]
                     struct RecordRefusalSvc<T: RelayService>(pub Arc<T>);

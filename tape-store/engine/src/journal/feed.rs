@@ -148,9 +148,8 @@ fn damaged(entry: tape_store::contract::DamagedEntry) -> DamagedEntry {
 fn feed_failure(error: FeedError) -> JournalError {
     match error {
         FeedError::Store(error) => failure::of_store(error),
-        FeedError::ForeignCursor { .. } | FeedError::NoShard { .. } => {
-            JournalError::Invalid(format!("cursors: {error}"))
-        }
+        FeedError::ForeignCursor { .. } => JournalError::Invalid(format!("cursors: {error}")),
+        FeedError::NoShard { .. } => JournalError::Invalid(format!("shards: {error}")),
         other => JournalError::damaged(other),
     }
 }

@@ -5,9 +5,9 @@ use crate::Engine;
 use crate::engine::places::{PREFIX, read_record};
 use async_trait::async_trait;
 use bytes::Bytes;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
-use tape_api::argument::{self, PLACES, check_reason};
+use tape_api::argument::{self, PLACES, check_disable, check_reason, relay_lease_ms};
 use tape_api::relays::{
     ClaimAnswer, Control, LAG_ENTRIES_MAX, Lag, MoveAnswer, PartStatus, PlacePage, PlaceQuery,
 };
@@ -17,7 +17,7 @@ use tape_core::codec::decode;
 use tape_core::command::{Command, RelayCommand};
 use tape_core::id::{Epoch, Holder, RelayId, RelayPart, RelayStream, Tenant};
 use tape_core::limits::PAGE_ENTRIES_MAX;
-use tape_core::relay::{Place, Progress};
+use tape_core::relay::{NotMoved, Place, Progress};
 use tape_core::reply::Reply;
 use tape_core::time::Timestamp;
 use tape_store::contract::{Cursor, FeedEntry, Shard};
@@ -38,7 +38,7 @@ impl Relays for Engine {
         holder: &Holder,
         lease: Duration,
     ) -> Result<ClaimAnswer, JournalError> {
-        let lease_ms = millis(lease);
+        let lease_ms = relay_lease_ms(lease)?;
         let claim = self.change_place(part, |place, now| {
             let claim = place.claim(holder, lease_ms, now)?;
             Ok((claim.epoch, place.clone()))
@@ -59,17 +59,17 @@ impl Relays for Engine {
         progress: Progress,
         lease: Duration,
     ) -> Result<MoveAnswer, JournalError> {
-        let shards = self.store().capabilities().shards;
-        if let Some(foreign) = progress.cursors.keys().find(|shard| **shard >= shards) {
-            let problem = format!("there is no shard {foreign} in this journal of {shards}");
-            return Err(JournalError::Invalid(format!("cursors: {problem}")));
-        }
-        let lease_ms = millis(lease);
+        let lease_ms = relay_lease_ms(lease)?;
+        self.check_shards(&progress.cursors)?;
+        progress.disable.as_deref().map(check_disable).transpose()?;
         let moved = self.change_place(part, |place, now| {
             place.advance(epoch, progress.clone(), lease_ms, now)
         });
         Ok(match moved.await? {
             Ok(()) => MoveAnswer::Moved,
+            Err(refused @ NotMoved::TooMuch { .. }) => {
+                return Err(JournalError::Invalid(refused.to_string()));
+            }
             Err(refused) => MoveAnswer::NotMoved(refused),
         })
     }
@@ -106,7 +106,13 @@ impl Relays for Engine {
             match read_record(&name, &record) {
                 Ok((part, place)) => {
                     let lag = self.lag(&part.relay, &place, now).await?;
-                    page.parts.push(PartStatus { part, place, lag });
+                    let left_ms = place.holder.as_ref().map_or(0, |_| place.until.millis_since(now));
+                    page.parts.push(PartStatus {
+                        part,
+                        place,
+                        left_ms,
+                        lag,
+                    });
                 }
                 Err(damage) => page.unreadable.push((name, Causes(&damage).to_string())),
             }
@@ -115,28 +121,92 @@ impl Relays for Engine {
     }
 
     async fn control(&self, relay: &RelayId, control: &Control) -> Result<u64, JournalError> {
-        if let Control::Disable { reason } = control {
-            check_reason(reason)?;
+        match control {
+            Control::Disable { reason } => check_reason(reason)?,
+            Control::To(cursors) => self.check_cursors(relay, cursors).await?,
+            _ => {}
         }
-        let (prefix, mut after, mut parts) = (prefix(&PlaceQuery::Relay(relay.clone())), None, 0);
+        let (mut from, mut parts) = (None, 0);
         loop {
-            let records = self.store().cursors();
-            let records = records.records(&prefix, after.as_deref(), PAGE_ENTRIES_MAX).await;
-            let records = records.map_err(of_store)?;
-            for (name, record) in &records {
-                let (part, place) = read_record(name, record)?;
-                self.control_part(&part, &place, control).await?;
+            let page = self.parts(relay, from.as_deref()).await?;
+            for (part, place) in &page.parts {
+                self.control_part(part, place, control).await?;
                 parts += 1;
             }
-            match records.last() {
-                Some((name, _)) if records.len() >= PAGE_ENTRIES_MAX as usize => after = Some(name.clone()),
-                _ => return Ok(parts),
+            if page.next.is_none() {
+                return Ok(parts);
             }
+            from = page.next;
         }
     }
 }
 
+/// Parts of one relay.
+struct Parts {
+    parts: Vec<(RelayPart, Place)>,
+    /// Where the next page begins; none at the end.
+    next: Option<String>,
+}
+
 impl Engine {
+    async fn parts(&self, relay: &RelayId, from: Option<&str>) -> Result<Parts, JournalError> {
+        let prefix = prefix(&PlaceQuery::Relay(relay.clone()));
+        let records = self
+            .store()
+            .cursors()
+            .records(&prefix, from, PAGE_ENTRIES_MAX)
+            .await;
+        let records = records.map_err(of_store)?;
+        let is_last = records.len() < PAGE_ENTRIES_MAX as usize;
+        let parts = records.iter().map(|(name, record)| read_record(name, record));
+        Ok(Parts {
+            parts: parts.collect::<Result<_, _>>()?,
+            next: records.last().filter(|_| !is_last).map(|(name, _)| name.clone()),
+        })
+    }
+
+    fn check_shards(&self, cursors: &BTreeMap<u16, Bytes>) -> Result<(), JournalError> {
+        let shards = self.store().capabilities().shards;
+        match cursors.keys().find(|shard| **shard >= shards) {
+            Some(foreign) => Err(JournalError::Invalid(format!(
+                "cursors: there is no shard {foreign} in this journal of {shards}"
+            ))),
+            None => Ok(()),
+        }
+    }
+
+    /// Checks the cursors for a relay before any of its parts is changed: the store has to read each, and the relay has to have begun its shard.
+    async fn check_cursors(
+        &self,
+        relay: &RelayId,
+        cursors: &BTreeMap<u16, Bytes>,
+    ) -> Result<(), JournalError> {
+        if cursors.is_empty() {
+            return Err(JournalError::Invalid("cursors: is empty".to_owned()));
+        }
+        self.check_shards(cursors)?;
+        for (shard, cursor) in cursors {
+            let page = self.store().tail(Shard(*shard), &Cursor(cursor.clone()), 1).await;
+            page.map_err(of_store)?;
+        }
+        let (mut from, mut not_begun): (_, BTreeSet<_>) = (None, cursors.keys().collect());
+        loop {
+            let page = self.parts(relay, from.as_deref()).await?;
+            let begun = page.parts.iter().flat_map(|(_, place)| place.cursors.keys());
+            for shard in begun {
+                not_begun.remove(shard);
+            }
+            match (page.next, not_begun.first()) {
+                (Some(next), _) => from = Some(next),
+                (None, Some(shard)) => {
+                    let problem = format!("{relay} has not begun shard {shard}");
+                    return Err(JournalError::Invalid(format!("cursors: {problem}")));
+                }
+                (None, None) => return Ok(()),
+            }
+        }
+    }
+
     async fn control_part(
         &self,
         part: &RelayPart,
@@ -148,7 +218,7 @@ impl Engine {
             Control::Disable { .. } | Control::Enable => BTreeMap::new(),
             Control::ToBeginning => place.cursors.keys().map(|shard| (*shard, Bytes::new())).collect(),
             Control::ToEnd => self.ends(place.cursors.keys()).await?,
-            Control::To(cursors) => self.given(place, cursors).await?,
+            Control::To(cursors) => moved(place, cursors),
         };
         let changed = self.change_place(part, |place, now| {
             match control {
@@ -170,25 +240,6 @@ impl Engine {
         Ok(ends)
     }
 
-    /// The cursors of a part with those that are given for its shards, each of which the store has read.
-    async fn given(
-        &self,
-        place: &Place,
-        given: &BTreeMap<u16, Bytes>,
-    ) -> Result<BTreeMap<u16, Bytes>, JournalError> {
-        let mut cursors = place.cursors.clone();
-        for (shard, cursor) in given
-            .iter()
-            .filter(|(shard, _)| place.cursors.contains_key(shard))
-        {
-            let cursor = Cursor(cursor.clone());
-            let page = self.store().tail(Shard(*shard), &cursor, 1).await;
-            page.map_err(of_store)?;
-            cursors.insert(*shard, cursor.0);
-        }
-        Ok(cursors)
-    }
-
     /// What a place has not passed. Reads at most as many entries as are counted.
     async fn lag(&self, relay: &RelayId, place: &Place, now: Timestamp) -> Result<Lag, JournalError> {
         let mut lag = Lag::default();
@@ -207,6 +258,13 @@ impl Engine {
         lag.millis = lag.oldest.map_or(0, |oldest| now.millis_since(oldest));
         Ok(lag)
     }
+}
+
+/// The cursors of a part, with those that are given for its shards.
+fn moved(place: &Place, given: &BTreeMap<u16, Bytes>) -> BTreeMap<u16, Bytes> {
+    let cursors = place.cursors.iter();
+    let cursor = |shard, own: &Bytes| given.get(shard).unwrap_or(own).clone();
+    cursors.map(|(shard, own)| (*shard, cursor(shard, own))).collect()
 }
 
 fn count(lag: &mut Lag, tenant: Option<&Tenant>, entries: &[FeedEntry]) {
@@ -232,8 +290,4 @@ fn prefix(query: &PlaceQuery) -> String {
         PlaceQuery::Tenant(tenant) => format!("{PREFIX}{}", RelayId::prefix(tenant)),
         PlaceQuery::Relay(relay) => format!("{PREFIX}{relay}/"),
     }
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -10,7 +10,9 @@ use cel::common::ast::{CallExpr, ComprehensionExpr, Expr, LiteralValue, operator
 const STEP: u64 = 64;
 /// The size of a number or boolean.
 const SCALAR: u64 = 8;
-/// The most that a predicate may cost for one entry. The most expensive ones that are taken need about a second in an optimised build.
+/// What it costs to copy or compare a value, for each unit of its size: of JSON, every other byte may be a value of its own.
+const VALUE: u64 = 8;
+/// The most that a predicate may cost for one entry. An optimised build took about 2 ns a unit, so about two seconds for the most expensive.
 pub(super) const COST_MAX: u64 = 1 << 30;
 
 /// Upper bounds of an expression.
@@ -89,7 +91,7 @@ fn bound<'a>(expr: &'a Expr, scope: &mut Scope<'a>) -> Bound {
             let all = list.elements.iter().map(|element| bound(&element.expr, scope));
             let all = all.fold(Bound::scalar(STEP), Bound::and);
             let elements = list.elements.len() as u64;
-            Bound { elements, ..all }.after(all.size)
+            Bound { elements, ..all }.after(copied(all))
         }
         Expr::Call(call) => a_call(call, scope),
         Expr::Comprehension(all) => a_loop(all, scope),
@@ -102,6 +104,11 @@ fn bound<'a>(expr: &'a Expr, scope: &mut Scope<'a>) -> Bound {
 fn within(value: Bound) -> Bound {
     let elements = value.elements.max(VARIABLE.elements);
     Bound { elements, ..value }
+}
+
+/// What it costs to copy a value.
+const fn copied(value: Bound) -> u64 {
+    value.size.saturating_mul(VALUE)
 }
 
 fn literal_size(literal: &LiteralValue) -> u64 {
@@ -144,7 +151,7 @@ fn a_call<'a>(call: &'a CallExpr, scope: &mut Scope<'a>) -> Bound {
             }
         }
         // Both are read and copied into a new value.
-        operators::ADD | "string" => Bound { cost: spent, ..both }.after(both.size),
+        operators::ADD | "string" => Bound { cost: spent, ..both }.after(copied(both)),
         operators::EQUALS
         | operators::NOT_EQUALS
         | operators::LESS
@@ -152,8 +159,7 @@ fn a_call<'a>(call: &'a CallExpr, scope: &mut Scope<'a>) -> Bound {
         | operators::GREATER
         | operators::GREATER_EQUALS => {
             let smaller = operands.iter().map(|operand| operand.size).min().unwrap_or(0);
-            // Comparing structure costs more than comparing bytes.
-            Bound::scalar(spent).after(smaller.saturating_mul(SCALAR))
+            Bound::scalar(spent).after(smaller.saturating_mul(VALUE))
         }
         // All others read their operands at most once and have small values.
         _ => Bound::scalar(spent).after(both.size),
@@ -185,7 +191,52 @@ fn a_loop<'a>(all: &'a ComprehensionExpr, scope: &mut Scope<'a>) -> Bound {
     let result = bound(&all.result.expr, scope);
     scope.truncate(outer);
     // Each element is copied once.
-    let once = range.cost.saturating_add(init.cost).saturating_add(range.size);
+    let once = range.cost.saturating_add(init.cost).saturating_add(copied(range));
     let each = STEP.saturating_add(condition.cost).saturating_add(step.cost);
     result.after(once).after(each.saturating_mul(times))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cel::Program;
+
+    fn cost(source: &str) -> u64 {
+        most(&Program::compile(source).expect(source).expression().expr)
+    }
+
+    /// A sixteenth of the limit leaves room for sixteen such terms.
+    const SMALL: u64 = COST_MAX / 16;
+
+    #[test]
+    fn common_predicates_are_far_below_the_limit() {
+        for source in [
+            "kind == 'effect.failed' && app == 'treasury'",
+            "has(payload.amount) && payload.amount + payload.fee > 10000",
+            "entry.entry.body.operation in ['transfer', 'refund']",
+            "payload.items.exists(item, item.iban.startsWith('DE'))",
+            "payload.items.filter(item, item.amount > 5).size() > 2",
+            "payload.items.map(item, item.amount) == [1, 2]",
+            "[1, 2, 3].all(x, [4, 5, 6].all(y, [7].all(z, x + y + z > 0)))",
+        ] {
+            assert!(cost(source) < SMALL, "{source}: {}", cost(source));
+        }
+    }
+
+    #[test]
+    fn what_multiplies_costs_more_than_the_limit_or_close_to_it() {
+        let pairs = "payload.a.all(x, payload.b.exists(y, x == y))";
+        assert!((SMALL..COST_MAX).contains(&cost(pairs)), "{}", cost(pairs));
+        for source in [
+            "payload.a.all(x, payload.a.all(y, payload.a.all(z, x == z)))",
+            "payload.a.all(x, payload.a.all(y, payload == entry))",
+            "payload.a.map(x, payload.a.map(y, payload)) == []",
+            "payload.a.map(x, payload).map(y, y + y).map(z, z + z) == []",
+        ] {
+            assert!(cost(source) > COST_MAX, "{source}: {}", cost(source));
+        }
+        // A value that doubles with each step costs what it becomes.
+        let doubled = |n: usize| cost(&format!("size(['x']{}) > 0", ".map(x, x + x)".repeat(n)));
+        assert!(doubled(40) > COST_MAX && doubled(8) < COST_MAX);
+    }
 }

@@ -106,6 +106,10 @@ pub(crate) struct Webhook {
 /// A topic of Google Cloud Pub/Sub.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[cfg_attr(
+    not(feature = "pubsub"),
+    expect(dead_code, reason = "read to refuse it by its name")
+)]
 pub(crate) struct Pubsub {
     /// `projects/PROJECT/topics/TOPIC`.
     pub(crate) topic: String,

@@ -12,6 +12,8 @@ use pubsub_front::{Front, Wrong};
 use pubsub_inbox::{Inbox, place};
 use serde_json::json;
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tape_core::id::StreamId;
 use tape_relay::conformance::pen::Pen;
@@ -322,4 +324,79 @@ async fn messages_stay_within_the_limits_of_pubsub() {
     assert_eq!(message.data, events[1].to_json());
     assert_eq!(message.attribute("ce-id"), "acme/value/v0/0");
     assert_eq!(message.ordering_key, "");
+}
+
+/// The process that this test starts finds credentials where this variable says.
+const CREDENTIALS: &str = "GOOGLE_APPLICATION_CREDENTIALS";
+
+#[test]
+fn credentials_that_failed_are_read_anew() {
+    let Some(file) = std::env::var_os(CREDENTIALS) else {
+        let folder = tempfile::tempdir().unwrap();
+        let status = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "credentials_that_failed_are_read_anew", "--nocapture"])
+            .env(CREDENTIALS, folder.path().join("credentials.json"))
+            .status();
+        assert!(status.unwrap().success());
+        return;
+    };
+    let Some(emulator) = Emulator::start() else {
+        return;
+    };
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let topic = emulator.create_topic("entries");
+        let mut settings = settings(&topic, "");
+        (settings.emulator, settings.endpoint) = (None, Some(emulator.endpoint()));
+        let sink = PubSub::new(settings);
+        let events = events(1, 2);
+        let advice = "give the relay Application Default Credentials";
+        let answers = sink.deliver(&events).await;
+        assert!(unavailable(&answers[0]).contains(advice), "{answers:?}");
+
+        let tokens = Tokens::start().await;
+        std::fs::write(&file, tokens.credentials()).unwrap();
+        // After such an answer the client's credentials ask no more.
+        let answers = sink.deliver(&events).await;
+        assert!(unavailable(&answers[0]).contains(advice), "{answers:?}");
+        tokens.work.store(true, Ordering::SeqCst);
+        assert_eq!(sink.deliver(&events).await, [Ok(()), Ok(())]);
+    });
+}
+
+/// A server that gives out tokens, once it works.
+struct Tokens {
+    port: u16,
+    work: Arc<AtomicBool>,
+}
+
+impl Tokens {
+    async fn start() -> Self {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let work = Arc::new(AtomicBool::new(false));
+        let works = Arc::clone(&work);
+        let token = axum::routing::post(move || {
+            let works = works.load(Ordering::SeqCst);
+            let token = json!({ "access_token": "secret", "expires_in": 3600, "token_type": "Bearer" });
+            let refused = json!({ "error": "invalid_grant" });
+            std::future::ready(if works {
+                (axum::http::StatusCode::OK, axum::Json(token))
+            } else {
+                (axum::http::StatusCode::BAD_REQUEST, axum::Json(refused))
+            })
+        });
+        let router = axum::Router::new().route("/token", token);
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        Self { port, work }
+    }
+
+    /// The file of a user's credentials that lead to this server.
+    fn credentials(&self) -> String {
+        let uri = format!("http://127.0.0.1:{}/token", self.port);
+        let credentials = json!({
+            "type": "authorized_user", "client_id": "c", "client_secret": "s", "refresh_token": "r", "token_uri": uri
+        });
+        credentials.to_string()
+    }
 }

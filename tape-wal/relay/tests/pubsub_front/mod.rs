@@ -10,6 +10,7 @@ use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tonic::body::Body;
 use tonic::codegen::http::uri::PathAndQuery;
@@ -61,8 +62,8 @@ pub(crate) enum Wrong {
     AnswersAt(String, Code),
     /// The emulator takes every request, and its answers are lost.
     LosesAnswers,
-    /// Requests are neither sent on nor answered.
-    Swallows,
+    /// The same for the next request alone.
+    LosesOneAnswer,
 }
 
 /// The server, which ends when this is dropped.
@@ -77,13 +78,18 @@ pub(crate) struct Front {
 struct Shared {
     emulator: Channel,
     state: Arc<Mutex<State>>,
+    /// How many requests are on their way to the emulator.
+    under_way: watch::Sender<usize>,
 }
 
 #[derive(Debug, Default)]
 struct State {
     wrong: Wrong,
+    /// Whether nothing is kept of messages but the names that the emulator gave them.
+    forgets: bool,
     requests: Vec<PublishRequest>,
     taken: Vec<Published>,
+    ids: Vec<String>,
 }
 
 impl Front {
@@ -96,8 +102,11 @@ impl Front {
         let emulator = Endpoint::from_shared(emulator)
             .expect("it is a URL")
             .connect_lazy();
-        let state = Arc::default();
-        let shared = Shared { emulator, state };
+        let shared = Shared {
+            emulator,
+            state: Arc::default(),
+            under_way: watch::Sender::new(0),
+        };
         let serve = Server::builder().serve_with_incoming(shared.clone(), TcpIncoming::from(listener));
         let serving = tokio::spawn(async move { serve.await.expect("the server ends with its task") });
         Self {
@@ -110,6 +119,21 @@ impl Front {
     /// Host and port.
     pub(crate) fn address(&self) -> &str {
         &self.address
+    }
+
+    /// Keeps nothing of messages from now on but the names that the emulator gave them.
+    pub(crate) fn forget_messages(&self) {
+        self.shared.with(|state| state.forgets = true);
+    }
+
+    /// Sends nothing more to the emulator until something else goes wrong. Returns the names of all messages that the emulator took since this
+    /// was asked last.
+    pub(crate) async fn pause(&self) -> Vec<String> {
+        self.let_go_wrong(Wrong::Answers(Code::Unavailable));
+        let mut under_way = self.shared.under_way.subscribe();
+        let idle = under_way.wait_for(|requests| *requests == 0).await;
+        idle.expect("the server is there");
+        self.shared.with(|state| std::mem::take(&mut state.ids))
     }
 
     /// Lets something go wrong from now on, instead of anything before.
@@ -148,27 +172,49 @@ impl Shared {
 
     async fn publish(self, request: PublishRequest) -> Result<Response<PublishResponse>, Status> {
         let wrong = self.with(|state| {
-            state.requests.push(request.clone());
-            state.wrong.clone()
+            let wrong = state.wrong.clone();
+            if wrong == Wrong::LosesOneAnswer {
+                state.wrong = Wrong::Nothing;
+            }
+            if !state.forgets {
+                state.requests.push(request.clone());
+            }
+            self.under_way.send_modify(|requests| *requests += 1);
+            wrong
         });
+        // A caller that is gone does not end what it began: the emulator may have the request already.
+        let shared = self.clone();
+        let answered = tokio::spawn(async move { shared.answer(&wrong, request).await }).await;
+        answered.expect("it does not panic")
+    }
+
+    async fn answer(
+        self,
+        wrong: &Wrong,
+        request: PublishRequest,
+    ) -> Result<Response<PublishResponse>, Status> {
         let has = |id: &String| {
-            request
-                .messages
-                .iter()
-                .any(|message| message.attribute("ce-id") == id)
+            let mut messages = request.messages.iter();
+            messages.any(|message| message.attribute("ce-id") == id)
         };
-        match &wrong {
-            Wrong::Answers(code) => return Err(Status::new(*code, "the test wants it")),
-            Wrong::AnswersAt(id, code) if has(id) => return Err(Status::new(*code, format!("not {id}"))),
-            Wrong::Swallows => std::future::pending().await,
-            Wrong::Nothing | Wrong::AnswersAt(..) | Wrong::LosesAnswers => {}
-        }
-        let answer = self.pass_on(request.clone()).await?;
-        self.with(|state| state.taken.extend(request.messages));
-        if wrong == Wrong::LosesAnswers {
+        let answer = match wrong {
+            Wrong::Answers(code) => Err(Status::new(*code, "the test wants it")),
+            Wrong::AnswersAt(id, code) if has(id) => Err(Status::new(*code, format!("not {id}"))),
+            _ => self.pass_on(request.clone()).await,
+        };
+        self.with(|state| {
+            if let Ok(answer) = &answer {
+                state.ids.extend(answer.get_ref().message_ids.iter().cloned());
+                if !state.forgets {
+                    state.taken.extend(request.messages);
+                }
+            }
+            self.under_way.send_modify(|requests| *requests -= 1);
+        });
+        if matches!(wrong, Wrong::LosesAnswers | Wrong::LosesOneAnswer) {
             return Err(Status::unavailable("the answer is lost"));
         }
-        Ok(answer)
+        answer
     }
 
     async fn pass_on(&self, request: PublishRequest) -> Result<Response<PublishResponse>, Status> {

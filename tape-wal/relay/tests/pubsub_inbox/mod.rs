@@ -24,6 +24,14 @@ impl Inbox {
         Self { stream }
     }
 
+    /// The next message, which is acknowledged once `take` has it.
+    pub(crate) async fn take(&mut self, take: impl FnOnce(&Message)) {
+        let next = self.stream.next().await.expect("the stream goes on");
+        let (message, handler) = next.expect("the subscription is there");
+        take(&message);
+        handler.ack();
+    }
+
     /// The next message, which is acknowledged.
     pub(crate) async fn next(&mut self) -> Message {
         let next = self.stream.next().await.expect("the stream goes on");

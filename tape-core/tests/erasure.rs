@@ -531,6 +531,8 @@ fn the_reason_of_a_refusal_is_forgotten_and_the_refusal_stays() {
     journal.ask(refuse(1, "secret is no number")).unwrap();
     let erased = erase(&mut journal, &[1]).unwrap();
     assert_eq!(erased, [Seq(1)]);
+    let due = journal.state.agenda().due(Queue::Timers, &Item::Erasure);
+    assert!(due.is_some(), "the store has the bytes still");
     forgotten(&journal, &erased, "secret");
     let again = journal.ask(refuse(1, "other is no number")).unwrap();
     assert_eq!((again.entries.len(), again.reply.seq), (0, Seq(1)));

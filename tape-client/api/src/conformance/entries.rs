@@ -158,7 +158,6 @@ pub(super) async fn a_tail_goes_on_at_the_cursors_of_an_earlier_one(journal: Arc
     let all = named(&pages(&journal, &everything()).await);
     // The reader is gone after the first page of all.
     let first = [journal.tail(&everything()).next().await.unwrap().unwrap()];
-    assert_eq!(first[0].cursor.is_empty(), first[0].entries.is_empty());
     let rest = Tail {
         cursors: cursors(&first),
         ..everything()
@@ -251,7 +250,13 @@ pub(super) async fn cursors_and_shards_that_are_not_of_the_journal_are_refused(j
     let shards = pages(&journal, &everything()).await[0].shards;
     let refused = async |tail: Tail| {
         let mut feed = journal.tail(&tail);
-        let refusal = feed.next().await.unwrap().unwrap_err();
+        // One that follows may be told the places of its shards first.
+        let refusal = loop {
+            match feed.next().await.unwrap() {
+                Ok(page) => assert_eq!(page.entries.len(), 0),
+                Err(refusal) => break refusal,
+            }
+        };
         assert!(feed.next().await.is_none(), "it is the last");
         match refusal {
             JournalError::Invalid(problem) => problem,
@@ -268,7 +273,11 @@ pub(super) async fn cursors_and_shards_that_are_not_of_the_journal_are_refused(j
             refused(cursor(shards, "")).await,
             format!("cursors: there is no shard {shards} in this store of {shards}")
         );
-        let garbled = refused(cursor(0, "garbled")).await;
+        let garbled = Tail {
+            shards: [0].into(),
+            ..cursor(0, "garbled")
+        };
+        let garbled = refused(garbled).await;
         assert!(garbled.starts_with("cursor: "), "{garbled}");
         let of = Tail {
             shards: [0, shards].into(),

@@ -302,11 +302,8 @@ pub(super) async fn relays_are_listed_in_the_order_of_their_names(journal: Arc<d
         Vec::<String>::new()
     );
     let relays = journal.relays();
-    let first = relays.places(&PlaceQuery::All, None, 1).await.unwrap();
-    assert_eq!(
-        relays.places(&PlaceQuery::All, Some(""), 1).await.unwrap(),
-        relays.places(&PlaceQuery::All, None, 1).await.unwrap()
-    );
+    let first = relays.places(&PlaceQuery::All, Some(""), 1).await.unwrap();
+    assert_eq!(first.parts[0].part.to_string(), names[0]);
     let of_tenant = PlaceQuery::Tenant(tenant("a"));
     let foreign = relays.places(&of_tenant, first.next.as_deref(), 1).await;
     assert!(invalid(foreign).starts_with("page_token: "));

@@ -1,6 +1,9 @@
 //! What the relays of a process have done, as numbers.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use tape_core::time::Timestamp;
 
 macro_rules! counts {
     ($($(#[doc = $doc:literal])* $name:ident: $kind:ident,)+) => {
@@ -30,6 +33,8 @@ macro_rules! counts {
         #[derive(Debug, Default)]
         pub(crate) struct Counters {
             $(pub(crate) $name: $kind,)+
+            /// The time of the oldest event of each part that waits.
+            waiting: Mutex<BTreeMap<u16, i64>>,
         }
 
         impl Counters {
@@ -65,6 +70,10 @@ counts! {
     moves: AtomicU64,
     /// Parts that were lost to another process.
     takeovers: AtomicU64,
+    /// Refusals that the journal could not put on record. The log names them.
+    refusals_unrecorded: AtomicU64,
+    /// Parts whose task panicked and was started again, which is a defect.
+    panics: AtomicU64,
     /// The time of the oldest event that is read and not confirmed, in microseconds since 1970; zero where there is none.
     oldest_waiting_us: AtomicI64,
 }
@@ -77,6 +86,53 @@ impl Counts {
             0 => 0,
             oldest => now_us.saturating_sub(oldest).max(0),
         }
+    }
+}
+
+impl Counters {
+    /// Notes since when the oldest event of a part waits; none where none does.
+    pub(crate) fn oldest(&self, part: u16, at: Option<Timestamp>) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        match at {
+            Some(at) => drop(waiting.insert(part, at.as_micros())),
+            None => drop(waiting.remove(&part)),
+        }
+        let oldest = waiting.values().min().copied().unwrap_or(0);
+        self.oldest_waiting_us.store(oldest, Relaxed);
+    }
+}
+
+/// Events that are read and neither confirmed nor refused. Those that are left count no longer once this is gone: the part was lost.
+#[derive(Debug)]
+pub(crate) struct Waiting {
+    counters: Arc<Counters>,
+    left: i64,
+}
+
+impl Waiting {
+    pub(crate) fn new(counters: &Arc<Counters>, events: usize) -> Self {
+        let left = i64::try_from(events).unwrap_or(i64::MAX);
+        change(&counters.events_waiting, left);
+        Self {
+            counters: Arc::clone(counters),
+            left,
+        }
+    }
+
+    pub(crate) fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// One waits no longer.
+    pub(crate) fn one_less(&mut self) {
+        self.left -= 1;
+        change(&self.counters.events_waiting, -1);
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        change(&self.counters.events_waiting, -self.left);
     }
 }
 

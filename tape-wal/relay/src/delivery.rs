@@ -1,22 +1,25 @@
 //! Hands events to the sink until each is confirmed or refused.
 
-use crate::counts::{Counters, add, change};
+use crate::counts::{Waiting, add};
 use crate::event::Event;
-use crate::sink::{DELIVERY_BYTES_MAX, DELIVERY_EVENTS_MAX, Sink, SinkError};
+use crate::sink::{DELIVERY_BYTES_MAX, DELIVERY_EVENTS_MAX, REASON_BYTES_MAX, Sink, SinkError};
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::time::Duration;
 use tape_core::id::StreamId;
+use tokio_util::sync::CancellationToken;
+
+/// A call that takes longer counts as one whose answer was lost. The sinks here end theirs sooner.
+const CALL_MAX: Duration = Duration::from_secs(300);
 
 /// The events of a batch that are neither confirmed nor refused yet.
 #[derive(Debug)]
 pub(crate) struct Delivery {
-    left: Vec<Waiting>,
-    counters: Arc<Counters>,
+    left: Vec<Offered>,
+    waiting: Waiting,
 }
 
 #[derive(Debug)]
-struct Waiting {
+struct Offered {
     event: Event,
     attempts: u32,
 }
@@ -43,11 +46,11 @@ pub(crate) struct Round {
 }
 
 impl Delivery {
-    pub(crate) fn new(events: Vec<Event>, counters: Arc<Counters>) -> Self {
-        let waiting = |event| Waiting { event, attempts: 0 };
+    pub(crate) fn new(events: Vec<Event>, waiting: Waiting) -> Self {
+        let offered = |event| Offered { event, attempts: 0 };
         Self {
-            left: events.into_iter().map(waiting).collect(),
-            counters,
+            left: events.into_iter().map(offered).collect(),
+            waiting,
         }
     }
 
@@ -55,18 +58,18 @@ impl Delivery {
         self.left.is_empty()
     }
 
-    /// Offers each event that is left to the sink once, but those behind one of their stream that fails.
-    pub(crate) async fn round(&mut self, sink: &dyn Sink) -> Round {
+    /// Offers each event that is left to the sink once, but those behind one of their stream that fails. Begins no call once it is told to stop.
+    pub(crate) async fn round(&mut self, sink: &dyn Sink, stop: &CancellationToken) -> Round {
         let mut round = Round::default();
         let mut blocked = BTreeSet::new();
-        let mut offered = std::mem::take(&mut self.left).into_iter().peekable();
-        while round.disabled.is_none() {
+        let mut left = std::mem::take(&mut self.left).into_iter().peekable();
+        while round.disabled.is_none() && !stop.is_cancelled() {
             let mut call = Call::default();
-            while let Some(waiting) = offered.next_if(|waiting| call.takes(&waiting.event)) {
-                if blocked.contains(waiting.event.stream()) {
-                    self.left.push(waiting);
+            while let Some(offered) = left.next_if(|offered| call.takes(&offered.event)) {
+                if blocked.contains(offered.event.stream()) {
+                    self.left.push(offered);
                 } else {
-                    call.push(waiting);
+                    call.push(offered);
                 }
             }
             if call.events.is_empty() {
@@ -74,7 +77,7 @@ impl Delivery {
             }
             self.offer(sink, call, &mut round, &mut blocked).await;
         }
-        self.left.extend(offered);
+        self.left.extend(left);
         round
     }
 
@@ -85,7 +88,11 @@ impl Delivery {
         round: &mut Round,
         blocked: &mut BTreeSet<StreamId>,
     ) {
-        let answers = sink.deliver(&call.events).await;
+        let answers = tokio::time::timeout(CALL_MAX, sink.deliver(&call.events)).await;
+        let answers = answers.unwrap_or_else(|_| {
+            let problem = format!("the sink has not answered for {} s", CALL_MAX.as_secs());
+            failed(call.events.len(), &problem)
+        });
         let answers = if answers.len() == call.events.len() {
             answers
         } else {
@@ -94,10 +101,7 @@ impl Delivery {
                 answers.len(),
                 call.events.len()
             );
-            call.events
-                .iter()
-                .map(|_| Err(SinkError::unavailable(&problem)))
-                .collect()
+            failed(call.events.len(), &problem)
         };
         let offered = call.events.into_iter().zip(call.attempts);
         for ((event, attempts), answer) in offered.zip(answers) {
@@ -106,33 +110,42 @@ impl Delivery {
                 // One that the sink confirmed out of its order comes again, after the one before it.
                 Ok(()) if !blocked.contains(event.stream()) => {
                     round.confirmed += 1;
-                    add(&self.counters.events_delivered, 1);
-                    change(&self.counters.events_waiting, -1);
+                    add(&self.waiting.counters().events_delivered, 1);
+                    self.waiting.one_less();
                 }
                 Err(SinkError::Refused { reason }) if !blocked.contains(event.stream()) => {
-                    add(&self.counters.events_refused, 1);
-                    change(&self.counters.events_waiting, -1);
+                    add(&self.waiting.counters().events_refused, 1);
+                    self.waiting.one_less();
                     round.refused.push(Refusal {
                         event,
                         attempts,
-                        reason,
+                        reason: said(&reason),
                     });
                 }
                 failed => {
                     round.note(failed.err());
                     blocked.insert(event.stream().clone());
-                    add(&self.counters.events_retried, 1);
-                    self.left.push(Waiting { event, attempts });
+                    add(&self.waiting.counters().events_retried, 1);
+                    self.left.push(Offered { event, attempts });
                 }
             }
         }
     }
 }
 
-impl Drop for Delivery {
-    fn drop(&mut self) {
-        let left = i64::try_from(self.left.len()).unwrap_or(i64::MAX);
-        change(&self.counters.events_waiting, -left);
+/// The answers of a sink of which nothing is known.
+fn failed(events: usize, problem: &str) -> Vec<Result<(), SinkError>> {
+    (0..events)
+        .map(|_| Err(SinkError::unavailable(problem)))
+        .collect()
+}
+
+/// What a sink says, as it can be put on record: it may give any text.
+fn said(reason: &str) -> String {
+    let end = reason.floor_char_boundary(REASON_BYTES_MAX);
+    match reason[..end].trim() {
+        "" => "the sink gave no reason".to_owned(),
+        reason => reason.to_owned(),
     }
 }
 
@@ -143,7 +156,7 @@ impl Round {
                 self.retry_after = self.retry_after.max(retry_after);
                 self.failure = Some(reason);
             }
-            Some(SinkError::Disabled { reason }) => self.disabled = Some(reason),
+            Some(SinkError::Disabled { reason }) => self.disabled = Some(said(&reason)),
             other => {
                 let other =
                     other.map_or_else(|| "its order was not kept".to_owned(), |error| error.to_string());
@@ -167,9 +180,9 @@ impl Call {
         self.events.is_empty() || (fits && self.events.len() < DELIVERY_EVENTS_MAX)
     }
 
-    fn push(&mut self, waiting: Waiting) {
-        self.bytes = self.bytes.saturating_add(waiting.event.size());
-        self.events.push(waiting.event);
-        self.attempts.push(waiting.attempts);
+    fn push(&mut self, offered: Offered) {
+        self.bytes = self.bytes.saturating_add(offered.event.size());
+        self.events.push(offered.event);
+        self.attempts.push(offered.attempts);
     }
 }

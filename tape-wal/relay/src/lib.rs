@@ -3,6 +3,7 @@
 //! A relay reads the feed, turns entries into [events](event::Event) and delivers them to a [sink](sink::Sink).
 
 pub mod by_stream;
+mod carried;
 #[cfg(feature = "testing")]
 pub mod conformance;
 mod counts;

@@ -1,6 +1,6 @@
 //! Reads a part of the feed ahead of the sink, and makes events of it.
 
-use crate::counts::{Counters, add, change};
+use crate::counts::{Counters, Waiting, add};
 use crate::event::Event;
 use crate::event_format::EventFormat;
 use crate::filter::Filter;
@@ -13,7 +13,7 @@ use tape_api::backoff::Backoff;
 use tape_api::query::{FeedPage, Tail};
 use tape_api::{Journal, JournalError};
 use tape_core::causes::Causes;
-use tape_core::codec::{StoredEntry, decode};
+use tape_core::codec::{DecodeError, StoredEntry, decode};
 use tape_core::id::StreamId;
 use tape_core::outage::Outage;
 use tape_core::time::Timestamp;
@@ -31,6 +31,8 @@ const SAID_AGAIN: Duration = Duration::from_secs(60);
 pub(crate) struct Batch {
     /// What is to be delivered, in order.
     pub(crate) events: Vec<Event>,
+    /// They count as waiting until this is gone.
+    pub(crate) waiting: Waiting,
     /// The shard of the page.
     pub(crate) shard: u16,
     /// Where the shard is once the part is done with the batch.
@@ -60,14 +62,14 @@ impl Reader {
         let (to, mut pages) = mpsc::channel(1);
         let _reading = Owned(tokio::spawn(pages_of(Arc::clone(&self.journal), tail, to)));
         while let Some(page) = pages.recv().await {
-            if batches.send(self.batch(page?).await).await.is_err() {
+            if batches.send(self.batch(page?).await?).await.is_err() {
                 return Ok(());
             }
         }
         Ok(())
     }
 
-    async fn batch(&self, page: FeedPage) -> Batch {
+    async fn batch(&self, page: FeedPage) -> Result<Batch, JournalError> {
         add(&self.counters.entries_read, page.entries.len());
         for damaged in &page.damaged {
             add(&self.counters.entries_unreadable, 1);
@@ -91,20 +93,18 @@ impl Reader {
                 .filter(|(_, matches)| **matches)
                 .map(|(fed, _)| fed)
         };
-        let events: Vec<Event> = chosen()
-            .filter_map(|(stream, entry)| self.event(stream, entry))
-            .collect();
-        change(
-            &self.counters.events_waiting,
-            i64::try_from(events.len()).unwrap_or(i64::MAX),
-        );
-        Batch {
+        let mut events = Vec::new();
+        for (stream, entry) in chosen() {
+            events.extend(self.event(stream, entry)?);
+        }
+        Ok(Batch {
             oldest: events.first().map(Event::at),
+            waiting: Waiting::new(&self.counters, events.len()),
             events,
             shard: page.shard,
             cursor: page.cursor,
             reached,
-        }
+        })
     }
 
     /// Which entries are chosen. Nothing is passed over because the filter had no answer: it is asked until it has one.
@@ -131,15 +131,25 @@ impl Reader {
         }
     }
 
-    /// The event of an entry; none where the entry cannot be read.
-    fn event(&self, stream: &StreamId, entry: &StoredEntry) -> Option<Event> {
-        let event = self.format.event(stream, entry);
-        let told = event.inspect_err(|problem| {
-            add(&self.counters.entries_unreadable, 1);
-            let (seq, problem) = (entry.seq, Causes(problem));
-            tracing::error!(%stream, %seq, %problem, "an entry cannot be read and is not delivered");
-        });
-        told.ok()
+    /// The event of an entry; none where the entry is damaged.
+    ///
+    /// # Errors
+    /// [`JournalError::Damaged`] where a newer build wrote the entry: the part stays before it until this process is upgraded.
+    fn event(&self, stream: &StreamId, entry: &StoredEntry) -> Result<Option<Event>, JournalError> {
+        match self.format.event(stream, entry) {
+            Ok(event) => Ok(Some(event)),
+            Err(newer @ (DecodeError::NewerVersion { .. } | DecodeError::UnknownKind { .. })) => {
+                let problem =
+                    format!("the relay stops before an entry of {stream}: {newer}; upgrade this program");
+                Err(JournalError::damaged(problem))
+            }
+            Err(problem) => {
+                add(&self.counters.entries_unreadable, 1);
+                let (seq, problem) = (entry.seq, Causes(&problem));
+                tracing::error!(%stream, %seq, %problem, "an entry cannot be read and is not delivered");
+                Ok(None)
+            }
+        }
     }
 }
 

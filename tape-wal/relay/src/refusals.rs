@@ -1,10 +1,12 @@
 //! Puts on record what a sink refused for good.
 
+use crate::counts::{Counters, add};
 use crate::delivery::Refusal;
 use std::sync::Arc;
 use std::time::Duration;
 use tape_api::backoff::Backoff;
 use tape_api::{Journal, JournalError};
+use tape_core::causes::Causes;
 use tape_core::command::{Command, RelayCommand};
 use tape_core::entry::relay::SentEntry;
 use tape_core::id::{RelayId, RelayStream, StreamId};
@@ -16,29 +18,36 @@ const PAUSE_MAX: Duration = Duration::from_secs(10);
 pub(crate) struct Refusals<'a> {
     journal: &'a Arc<dyn Journal>,
     relay: &'a RelayId,
+    counters: &'a Counters,
 }
 
 impl<'a> Refusals<'a> {
-    pub(crate) const fn new(journal: &'a Arc<dyn Journal>, relay: &'a RelayId) -> Self {
-        Self { journal, relay }
+    pub(crate) const fn new(
+        journal: &'a Arc<dyn Journal>,
+        relay: &'a RelayId,
+        counters: &'a Counters,
+    ) -> Self {
+        Self {
+            journal,
+            relay,
+            counters,
+        }
     }
 
     /// Records a refusal in the stream of the relay, however long the journal is out of reach. The relay passes the event only after that.
     ///
-    /// # Errors
-    /// [`JournalError`] where the journal cannot record it as it is.
-    pub(crate) async fn record(&self, refusal: &Refusal) -> Result<(), JournalError> {
+    /// Where the stream of the relay cannot take it, because it is damaged, the log has it instead: the trouble of one tenant does not stop a
+    /// relay of all tenants.
+    pub(crate) async fn record(&self, refusal: &Refusal) {
         let (event, reason) = (&refusal.event, &refusal.reason);
         tracing::warn!(relay = %self.relay, event = event.id(), reason, "the sink refused an event for good");
         let stream = event.stream();
         // What is on record of a relay would be sent, refused and put on record in its turn.
         if matches!(stream, StreamId::Relay(_)) {
-            return Ok(());
+            return;
         }
         let Some(record) = RelayStream::of(self.relay, stream.tenant()) else {
-            return Err(JournalError::damaged(format!(
-                "'{stream}' is not of the tenant of the relay"
-            )));
+            return self.unrecorded(refusal, "it is not of the tenant of the relay");
         };
         let digest = event
             .attribute("chaindigest")
@@ -50,13 +59,17 @@ impl<'a> Refusals<'a> {
                 digest: digest.unwrap_or_default(),
             },
             attempts: refusal.attempts,
-            reason: if reason.is_empty() {
-                "no reason given".to_owned()
-            } else {
-                reason.clone()
-            },
+            reason: reason.clone(),
         };
-        self.send(&record, command).await
+        if let Err(error) = self.send(&record, command).await {
+            self.unrecorded(refusal, &Causes(&error).to_string());
+        }
+    }
+
+    fn unrecorded(&self, refusal: &Refusal, problem: &str) {
+        add(&self.counters.refusals_unrecorded, 1);
+        let event = refusal.event.id();
+        tracing::error!(relay = %self.relay, event, problem, "a refusal cannot be put on record, and the event is passed");
     }
 
     async fn send(&self, record: &RelayStream, body: RelayCommand) -> Result<(), JournalError> {

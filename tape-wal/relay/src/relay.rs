@@ -1,8 +1,9 @@
 //! A relay: what it sends where, and how it runs in a process.
 
-use crate::counts::{Counters, Counts};
+use crate::counts::{Counters, Counts, add};
 use crate::event_format::EventFormat;
 use crate::filter::Filter;
+use crate::owned::Owned;
 use crate::part::Part;
 use crate::settings::Settings;
 use crate::sink::Sink;
@@ -88,6 +89,12 @@ impl Running {
         self.counters.read()
     }
 
+    /// Whether it still carries parts, or waits for some.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        !self.ended.is_cancelled()
+    }
+
     /// Waits until the call of the sink that is under way is done, moves the places and gives the parts back, so that others take over at
     /// once.
     pub async fn drain(&self) {
@@ -128,11 +135,28 @@ async fn run(
             counters: Arc::clone(&counters),
             stop: stop.clone(),
         };
-        parts.spawn(part.run());
+        parts.spawn(supervise(part));
     }
     parts.join_all().await;
     if let Err(error) = relay.sink.close().await {
         tracing::warn!(relay = %relay.id, %error, "the sink was not closed in order");
+    }
+}
+
+/// Carries a part, again after a panic, which is a defect of ours or of the sink: what it concerns stays its own.
+async fn supervise(part: Part) {
+    let settings = part.relay.settings;
+    let mut backoff = Backoff::new(settings.backoff, settings.backoff_max);
+    loop {
+        let mut task = Owned(tokio::spawn(part.clone().run()));
+        let Err(died) = (&mut task.0).await else { return };
+        add(&part.counters.panics, 1);
+        tracing::error!(part = %part.part, error = %died, "carrying the part panicked; beginning again");
+        tokio::select! {
+            biased;
+            () = part.stop.cancelled() => return,
+            () = tokio::time::sleep(backoff.next(part.chance())) => {}
+        }
     }
 }
 

@@ -32,7 +32,8 @@ pub const REASON_BYTES_MAX: usize = 1_024;
 ///   confirmed by an earlier call stays confirmed.
 /// - One relay calls a sink once at a time. A sink that several relays share must be safe to call concurrently; then order within a stream
 ///   holds within each call.
-/// - A sink has its own time limits, and returns within them: a relay gives up its lease while a call hangs.
+/// - A sink has its own time limits, and returns within them. A call that has not returned after five minutes is dropped, and its events count
+///   as unavailable.
 #[async_trait]
 pub trait Sink: Debug + Send + Sync + 'static {
     /// Delivers events; see [the behavior](Sink#behavior).

@@ -64,8 +64,12 @@ impl Unmoved {
 
     /// Whether the place is to move now, without waiting for its time.
     pub(crate) fn is_due(&self) -> bool {
-        let is_new = self.cursors.keys().any(|shard| !self.placed.contains(shard));
-        is_new || self.delivered + self.refused >= self.move_events
+        self.is_new() || self.delivered + self.refused >= self.move_events
+    }
+
+    /// Whether the journal does not have yet where a shard begins.
+    pub(crate) fn is_new(&self) -> bool {
+        self.cursors.keys().any(|shard| !self.placed.contains(shard))
     }
 
     pub(crate) fn is_something(&self) -> bool {

@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 use tape_api::Journal;
-use tape_api::relays::PlaceQuery;
+use tape_core::agenda::Queue;
 use tape_core::id::RelayId;
 use tape_net::{Limits, Port};
 use tape_relay::{Counts, Running};
@@ -67,14 +67,23 @@ pub(crate) async fn serve(
     }
 }
 
-async fn ready(State(asked): State<Asked>) -> (StatusCode, &'static str) {
+async fn ready(State(asked): State<Asked>) -> (StatusCode, String) {
     if asked.stop.is_cancelled() {
-        return (StatusCode::SERVICE_UNAVAILABLE, "stopping\n");
+        return (StatusCode::SERVICE_UNAVAILABLE, "stopping\n".to_owned());
     }
-    let look = asked.journal.relays().places(&PlaceQuery::All, None, 1);
+    if let Some((relay, _)) = asked.relays.iter().find(|(_, running)| !running.is_running()) {
+        return (
+            StatusCode::SERVICE_UNAVAILABLE,
+            format!("the relay {relay} has ended\n"),
+        );
+    }
+    let look = asked.journal.due(Queue::Timers, Duration::ZERO, None, 1);
     match tokio::time::timeout(TIMEOUT, look).await {
-        Ok(Ok(_)) => (StatusCode::OK, "ready\n"),
-        _ => (StatusCode::SERVICE_UNAVAILABLE, "the journal is out of reach\n"),
+        Ok(Ok(_)) => (StatusCode::OK, "ready\n".to_owned()),
+        _ => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the journal is out of reach\n".to_owned(),
+        ),
     }
 }
 
@@ -84,8 +93,8 @@ async fn metrics(State(asked): State<Asked>) -> String {
     let each = asked
         .relays
         .iter()
-        .map(|(relay, running)| (relay, running.counts()));
-    let each: Vec<(&RelayId, Counts)> = each.collect();
+        .map(|(relay, running)| (label(relay), running.counts()));
+    let each: Vec<(String, Counts)> = each.collect();
     let mut text = String::new();
     for (name, kind, help) in tape_relay::COUNT_NAMES {
         // Writing to a text does not fail.
@@ -107,4 +116,10 @@ async fn metrics(State(asked): State<Asked>) -> String {
         let _ = writeln!(text, "tape_relay_lag_seconds{{relay=\"{relay}\"}} {lag}");
     }
     text
+}
+
+/// The name of a relay as the value of a label.
+fn label(relay: &RelayId) -> String {
+    let name = relay.to_string();
+    name.replace('\\', "\\\\").replace('"', "\\\"")
 }

@@ -7,7 +7,6 @@ use std::time::Duration;
 use tape_core::id::RelayId;
 use tape_core::subject::Pattern;
 use tape_environment::Environment;
-use tape_relay::Relay;
 use tape_relay::event_format::{DEFAULT_EVENT_BYTES_MAX, DEFAULT_SOURCE, EventFormat};
 use tape_relay::filter::{Filter, Predicate};
 use tape_relay::payload_rule::PayloadRule;
@@ -16,6 +15,7 @@ use tape_relay::sink::Sink;
 use tape_relay::sinks;
 use tape_relay::sinks::json_lines::{DEFAULT_AGE_MAX, DEFAULT_FILE_BYTES_MAX, JsonLines, JsonLinesSettings};
 use tape_relay::sinks::webhook::{DEFAULT_TIMEOUT, InvalidWebhook, Secret, Webhook, WebhookSettings};
+use tape_relay::{Relay, Settings};
 
 /// The relays that are to be carried: all, or those that are named.
 pub(crate) fn relays(
@@ -73,7 +73,11 @@ fn relay(id: &RelayId, entry: &Entry, environment: &Arc<dyn Environment>) -> Res
         ),
         format: format.map_err(|problem| invalid(id, "source and event_bytes_max", problem))?,
         sink: sink(id, entry, environment)?,
-        settings: entry.settings(id)?,
+        settings: Settings {
+            // One process at a time writes a file.
+            together: entry.json_lines.is_some(),
+            ..entry.settings(id)?
+        },
     })
 }
 
@@ -154,12 +158,12 @@ fn secret(id: &RelayId, variable: &str) -> Result<Secret, Misconfigured> {
 
 #[cfg(feature = "pubsub")]
 fn pubsub(id: &RelayId, entry: &file::Pubsub) -> Result<Arc<dyn Sink>, Misconfigured> {
-    use tape_relay::sinks::pubsub::{Content, PubSub, Settings};
+    use tape_relay::sinks::pubsub::{self, Content, PubSub};
     let topic = entry
         .topic
         .parse()
         .map_err(|problem| invalid(id, "pubsub.topic", problem))?;
-    let mut settings = Settings::new(topic);
+    let mut settings = pubsub::Settings::new(topic);
     settings.ordered = entry.ordered;
     settings.endpoint.clone_from(&entry.endpoint);
     if entry.structured {

@@ -14,7 +14,7 @@ use std::time::Duration;
 use tape_api::JournalError;
 use tape_api::backoff::{Backoff, jittered};
 use tape_api::query::Tail;
-use tape_api::relays::MoveAnswer;
+use tape_api::relays::{Control, MoveAnswer};
 use tape_core::causes::Causes;
 use tape_core::id::Epoch;
 use tape_core::outage::Outage;
@@ -173,7 +173,11 @@ impl<'a> Carried<'a> {
                     tracing::warn!(part = %self.part.part, failure, %spell, "the sink does not take an event; trying again");
                 }
             }
-            None => drop(outage.back(now)),
+            None => {
+                if let Some(spell) = outage.back(now) {
+                    tracing::info!(part = %self.part.part, %spell, "the sink takes events again");
+                }
+            }
         }
         if works || round.failure.is_none() {
             (self.failing, self.failing_here) = (None, None);
@@ -251,15 +255,16 @@ impl<'a> Carried<'a> {
         }
     }
 
-    /// Stops the relay, until a person enables it.
+    /// Stops the whole relay, until a person enables it: its other parts have the same sink.
     async fn disable(&mut self, reason: String) -> Result<(), Ended> {
-        tracing::error!(part = %self.part.part, reason, "the relay is disabled until a person enables it");
-        let progress = Progress {
-            disable: Some(reason),
-            ..self.unmoved.progress(true)
+        self.advance().await?;
+        let relay = &self.part.relay.id;
+        let disable = Control::Disable {
+            reason: reason.clone(),
         };
-        self.send(progress).await?;
-        Err(Ended::Lost)
+        self.part.journal.relays().control(relay, &disable).await?;
+        tracing::error!(%relay, reason, "the relay is disabled until a person enables it");
+        Err(Ended::Disabled)
     }
 
     /// Moves the place past what was delivered, and gives the part back.

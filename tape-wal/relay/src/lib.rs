@@ -20,6 +20,7 @@ pub mod redaction;
 mod redelivery;
 mod refusals;
 mod relay;
+mod repeats;
 mod settings;
 pub mod sink;
 pub mod sinks;

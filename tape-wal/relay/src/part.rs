@@ -19,6 +19,8 @@ use tokio_util::sync::CancellationToken;
 pub(crate) const RENEWALS: u32 = 3;
 /// How often the log repeats that a sink or the journal fails.
 pub(crate) const SAID_AGAIN: Duration = Duration::from_secs(60);
+/// How often it repeats that the relay is disabled.
+const SAID_DISABLED_AGAIN: Duration = Duration::from_secs(3_600);
 
 /// A part of a relay, in one process.
 #[derive(Clone)]
@@ -40,6 +42,9 @@ pub(crate) enum Ended {
     /// Another process has the part, or a person has changed it.
     #[error("the part is another's by now")]
     Lost,
+    /// The relay is disabled.
+    #[error("the relay is disabled")]
+    Disabled,
     /// Its sink has failed for so long that another process may try.
     #[error("its sink fails here")]
     GivenUp,
@@ -53,18 +58,25 @@ impl Part {
     pub(crate) async fn run(self) {
         let settings = self.relay.settings;
         let mut outage = Outage::new(SAID_AGAIN);
+        let mut disabled = Outage::new(SAID_DISABLED_AGAIN);
         let mut backoff = Backoff::new(settings.backoff, settings.backoff_max);
         while !self.stop.is_cancelled() {
-            let wait = match self.claim().await {
+            let wait = match self.claim(&mut disabled).await {
                 Ok(Some((epoch, place))) => {
                     self.say_back(&mut outage);
-                    match self.carry(epoch, place).await {
+                    let begun = Instant::now();
+                    let ended = self.carry(epoch, place).await;
+                    if begun.elapsed() > settings.lease {
+                        backoff = Backoff::new(settings.backoff, settings.backoff_max);
+                    }
+                    match ended {
                         Ended::Stopped => return,
                         Ended::Lost => {
                             add(&self.counters.takeovers, 1);
                             tracing::info!(part = %self.part, "another process carries the part");
                             self.next_claim()
                         }
+                        Ended::Disabled => self.next_claim(),
                         // Time for a process whose sink works to take the part.
                         Ended::GivenUp => settings.lease,
                         Ended::Journal(error) => {
@@ -91,13 +103,20 @@ impl Part {
         }
     }
 
-    async fn claim(&self) -> Result<Option<(Epoch, Place)>, JournalError> {
+    async fn claim(&self, said: &mut Outage) -> Result<Option<(Epoch, Place)>, JournalError> {
         let relays = self.journal.relays();
         let claim = relays.claim(&self.part, &self.holder, self.relay.settings.lease);
+        let now = Instant::now().into_std();
         match claim.await? {
-            ClaimAnswer::Claimed { epoch, place } => Ok(Some((epoch, *place))),
+            ClaimAnswer::Claimed { epoch, place } => {
+                said.back(now);
+                Ok(Some((epoch, *place)))
+            }
             ClaimAnswer::Held(Held::Disabled(disabled)) => {
-                tracing::debug!(part = %self.part, reason = disabled.reason, "the relay is disabled");
+                let (since, reason) = (disabled.since, disabled.reason);
+                if said.lost(now, &reason).is_some() {
+                    tracing::warn!(part = %self.part, %since, reason, "the relay is disabled and sends nothing until a person enables it");
+                }
                 Ok(None)
             }
             ClaimAnswer::Held(held) => {

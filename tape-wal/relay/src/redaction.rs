@@ -1,6 +1,7 @@
 //! Values of JSON payloads that events must not have.
 
 use crate::payload_rule::Shown;
+use crate::repeats;
 use std::borrow::Cow;
 use tape_core::json::Letters;
 
@@ -69,7 +70,8 @@ impl Redaction {
         for Pointer(tokens) in &self.pointers {
             replaced |= replace(&mut letters, tokens);
         }
-        if replaced {
+        // Of a member that stands twice, the other one was not looked at.
+        if replaced || !repeats::has_none(text) {
             Shown::Redacted(letters.to_string())
         } else {
             Shown::Whole

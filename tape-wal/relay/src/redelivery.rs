@@ -12,6 +12,7 @@ use tape_core::command::{Command, RelayCommand};
 use tape_core::entry::EntryBody;
 use tape_core::entry::relay::SentEntry;
 use tape_core::id::{RelayStream, Seq, StreamId};
+use tape_core::reply::Rejection;
 
 /// Most refusals that one call sends again; the oldest come first.
 pub const REDELIVERIES_MAX: usize = 1_000;
@@ -69,7 +70,11 @@ pub async fn redeliver(
         };
         if outcome == Redelivered::Taken {
             let command = Command::new(journal.request_id(), RelayCommand::Redelivered { refusal });
-            journal.relays().record(stream, command).await?;
+            match journal.relays().record(stream, command).await {
+                // Another command has sent it, too.
+                Ok(_) | Err(JournalError::Rejected(Rejection::Redelivered { .. })) => {}
+                Err(error) => return Err(error.into()),
+            }
         }
         sent.push((refusal, outcome));
     }

@@ -18,6 +18,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 const STACK_BYTES: usize = 16 * 1024 * 1024;
 /// How long a caller waits for answers, unless told otherwise.
 pub(crate) const TIME_LIMIT: Duration = Duration::from_secs(10);
+/// How many times as long a caller waits for its turn.
+const TURNS: u32 = 16;
 /// After this time the thread gives the answers that it has, so that a large batch does not look like one that never ends.
 const ANSWER_AFTER: Duration = Duration::from_secs(2);
 
@@ -75,9 +77,12 @@ impl Evaluator {
 
     /// The outcomes of the first of some entries, in order, at least of one.
     pub(crate) async fn evaluate(&self, entries: Entries) -> Result<Vec<Outcome>, FilterError> {
+        let limit = self.limit;
+        let overrun = |_| FilterError::Overrun { limit };
+        // Several parts of a relay wait for their turn here, each for as long as the others may take.
+        let turn = tokio::time::timeout(limit * TURNS, Arc::clone(&self.idle).acquire_owned()).await;
+        let _busy = turn.map_err(overrun)?.map_err(|_| FilterError::Stopped)?;
         let work = async {
-            let idle = Arc::clone(&self.idle).acquire_owned().await;
-            let _busy = idle.map_err(|_| FilterError::Stopped)?;
             let (answer, outcomes) = oneshot::channel();
             let job = Job {
                 entries,
@@ -87,9 +92,7 @@ impl Evaluator {
             self.jobs.send(job).map_err(|_| FilterError::Stopped)?;
             outcomes.await.map_err(|_| FilterError::Stopped)
         };
-        let limit = self.limit;
-        let done = tokio::time::timeout(limit, work).await;
-        done.unwrap_or(Err(FilterError::Overrun { limit }))
+        tokio::time::timeout(limit, work).await.map_err(overrun)?
     }
 }
 

@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod adversary;
+mod meddled;
 mod refused;
 mod resumed;
 mod stopped;

@@ -3,7 +3,11 @@
 use clap::{Args, Parser, Subcommand};
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::str::FromStr;
 use tape_core::id::{Holder, RelayId, Seq, Tenant};
+
+/// Longest name that is given to a process, in bytes: more is added to it.
+const NAME_BYTES_MAX: usize = 100;
 
 /// Sends the feed of a Tape journal to other systems: to Pub/Sub, to webhooks, to files. Any number of copies may run; each part of a relay
 /// is carried by one of them at a time.
@@ -57,9 +61,9 @@ pub(crate) struct Run {
     /// The port to listen on at all addresses, as Cloud Run sets it; `--listen` and TAPE_LISTEN take precedence over PORT.
     #[arg(long, env = "PORT", value_name = "PORT")]
     pub(crate) port: Option<u16>,
-    /// The name under which parts are carried; by default a unique one.
+    /// The name under which parts are carried; by default the number of the process. Something unique is added.
     #[arg(long, env = "TAPE_HOLDER", value_name = "NAME")]
-    pub(crate) holder: Option<Holder>,
+    pub(crate) holder: Option<HolderName>,
     /// After a stop signal, calls of sinks have this many milliseconds to finish; other processes take over the rest.
     #[arg(long, env = "TAPE_DRAIN_MS", value_name = "MS", default_value_t = 8_000)]
     pub(crate) drain_ms: u64,
@@ -87,5 +91,28 @@ impl Run {
     pub(crate) fn address(&self) -> Option<SocketAddr> {
         let everywhere = |port| SocketAddr::from(([0, 0, 0, 0], port));
         self.listen.or_else(|| self.port.map(everywhere))
+    }
+}
+
+/// The name that is given to a process.
+#[derive(Clone, Debug)]
+pub(crate) struct HolderName(Holder);
+
+impl HolderName {
+    pub(crate) fn as_str(&self) -> &str {
+        self.0.as_str()
+    }
+}
+
+impl FromStr for HolderName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text.len() > NAME_BYTES_MAX {
+            return Err(format!("has {} bytes, the limit is {NAME_BYTES_MAX}", text.len()));
+        }
+        Holder::new(text)
+            .map(Self)
+            .map_err(|invalid| invalid.problem.to_string())
     }
 }

@@ -8,7 +8,7 @@ mod redeliver;
 
 use clap::{CommandFactory as _, FromArgMatches as _};
 use file::{File, Misconfigured};
-use flags::{Command, Flags, Run};
+use flags::{Command, Flags, HolderName, Run};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -84,8 +84,7 @@ async fn run(flags: Flags, environment: Arc<dyn Environment>) -> Result<ExitCode
 async fn carry(flags: &Flags, file: &File, environment: Arc<dyn Environment>) -> Result<(), Failure> {
     let io = |doing| move |source| Failure::Io { doing, source };
     let relays = parts::relays(file, &flags.run.only, &environment)?;
-    let holder = flags.run.holder.clone();
-    let holder = holder.unwrap_or_else(|| own_name(environment.as_ref()));
+    let holder = own_name(flags.run.holder.as_ref(), environment.as_ref());
     // Listened for before anything is announced: a signal that follows the announcement is not lost.
     let (mut interrupt, mut terminate) = (
         signal(SignalKind::interrupt()).map_err(io("listen for signals"))?,
@@ -129,10 +128,12 @@ async fn open(url: &str, environment: Arc<dyn Environment>) -> Result<Arc<dyn Jo
     })
 }
 
-/// A name that no other process has.
-fn own_name(environment: &dyn Environment) -> Holder {
-    let name = format!("relay-{}-{}", environment.process(), environment.uuid().simple());
-    Holder::new(name).expect("letters, digits and hyphens are a name")
+/// A name that no other process has: copies that are given the same one would take parts from each other.
+fn own_name(given: Option<&HolderName>, environment: &dyn Environment) -> Holder {
+    let process = environment.process().to_string();
+    let name = given.map_or(process.as_str(), HolderName::as_str);
+    let name = format!("relay-{name}-{}", environment.uuid().simple());
+    Holder::new(name).expect("it is a name with a prefix and a suffix, and short enough")
 }
 
 #[expect(clippy::print_stdout, reason = "the line says that the program is ready")]

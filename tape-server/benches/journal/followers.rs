@@ -22,6 +22,10 @@ const WINDOW_BYTES: u32 = 16 * 1024;
 const RUNS: usize = 64;
 /// Spans with and without followers, in turns; the figure is the median.
 const ROUNDS: usize = 7;
+/// Values that fill the windows of the followers that take nothing, and what waits for them; their bytes; and the time to send them.
+const FILLING: usize = 32;
+const FILLING_BYTES: usize = 16 * 1024;
+const FILLED_AFTER: Duration = Duration::from_secs(3);
 /// Entries whose follower is timed.
 const WAKES: usize = 200;
 /// The longest that a follower should wait for an entry, in milliseconds.
@@ -37,6 +41,7 @@ pub(crate) async fn measure(url: &str, span: Duration, figures: &mut Figures) {
         for _ in 0..ROUNDS {
             alone.push(appended(url, span).await);
             let followers = all(url).await;
+            fill(url).await;
             beside.push(appended(url, span).await);
             drop(followers);
         }
@@ -45,6 +50,7 @@ pub(crate) async fn measure(url: &str, span: Duration, figures: &mut Figures) {
     let name = format!("follower_told_beside_{}_followers", 2 * FOLLOWERS);
     if figures.wants(&name) {
         let _followers = all(url).await;
+        fill(url).await;
         let writing = tokio::spawn(write(url.to_owned()));
         let mut times = told(url).await;
         writing.abort();
@@ -103,6 +109,34 @@ async fn tail(channel: &Channel, pattern: &str) -> Tail {
     tail
 }
 
+/// Makes those stuck that take nothing: until then they are followers like others, to which everything is sent.
+async fn fill(url: &str) {
+    let mut values = ValueServiceClient::new(connect(url).await);
+    for _ in 0..FILLING {
+        let put = put("filling", FILLING_BYTES);
+        values.put_value(put).await.expect("the server answers");
+    }
+    tokio::time::sleep(FILLED_AFTER).await;
+}
+
+fn put(name: &str, bytes: usize) -> v1::PutValueRequest {
+    v1::PutValueRequest {
+        value_id: Some(v1::ValueId {
+            tenant: "bench".to_owned(),
+            name: name.to_owned(),
+        }),
+        context: Some(v1::RequestContext {
+            request_id: SystemClock.request_id().0.as_bytes().to_vec().into(),
+            ..Default::default()
+        }),
+        value: Some(v1::Payload {
+            content_type: "text/plain".to_owned(),
+            data: vec![b'1'; bytes].into(),
+        }),
+        ..Default::default()
+    }
+}
+
 /// Appends without end.
 async fn write(url: String) {
     loop {
@@ -117,21 +151,7 @@ async fn told(url: &str) -> Vec<Duration> {
     let mut values = ValueServiceClient::new(channel);
     let mut times = Vec::new();
     for _ in 0..WAKES {
-        let put = v1::PutValueRequest {
-            value_id: Some(v1::ValueId {
-                tenant: "bench".to_owned(),
-                name: "rare".to_owned(),
-            }),
-            context: Some(v1::RequestContext {
-                request_id: SystemClock.request_id().0.as_bytes().to_vec().into(),
-                ..Default::default()
-            }),
-            value: Some(v1::Payload {
-                content_type: "text/plain".to_owned(),
-                data: "1".into(),
-            }),
-            ..Default::default()
-        };
+        let put = put("rare", 1);
         // From before the put: what is shown has the commit in it.
         let asked = Instant::now();
         let put = async { values.put_value(put).await.expect("the server answers") };

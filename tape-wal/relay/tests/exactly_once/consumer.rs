@@ -48,7 +48,11 @@ impl Seen {
         }
         let (stream, seq) = place(message);
         assert_eq!(message.ordering_key, stream);
-        if self.streams.get(&stream).is_some_and(|known| seq < known.entries) {
+        if self
+            .streams
+            .get(&stream)
+            .is_some_and(|known| seq <= known.entries)
+        {
             self.repeated += 1;
         } else {
             self.entry(&stream, seq, &message.attributes["ce-chaindigest"]);

@@ -159,17 +159,13 @@ fn pubsub(id: &RelayId, entry: &file::Pubsub) -> Result<Arc<dyn Sink>, Misconfig
         .topic
         .parse()
         .map_err(|problem| invalid(id, "pubsub.topic", problem))?;
-    let usual = Settings::new(topic);
-    Ok(Arc::new(PubSub::new(Settings {
-        ordered: entry.ordered,
-        endpoint: entry.endpoint.clone(),
-        content: if entry.structured {
-            Content::Structured
-        } else {
-            Content::Binary
-        },
-        ..usual
-    })))
+    let mut settings = Settings::new(topic);
+    settings.ordered = entry.ordered;
+    settings.endpoint.clone_from(&entry.endpoint);
+    if entry.structured {
+        settings.content = Content::Structured;
+    }
+    Ok(Arc::new(PubSub::new(settings)))
 }
 
 #[cfg(not(feature = "pubsub"))]

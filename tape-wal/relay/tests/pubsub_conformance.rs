@@ -8,6 +8,7 @@ use pubsub_emulator::Emulator;
 use pubsub_front::{Front, Published, Wrong};
 use serde_json::Value;
 use std::sync::Arc;
+use std::time::Duration;
 use tape_relay::conformance::{Fault, Fixture, Received, TESTS};
 use tape_relay::sink::Sink;
 use tape_relay::sinks::pubsub::{PubSub, Settings};
@@ -26,6 +27,8 @@ impl Topic {
         let front = Front::start(emulator.endpoint()).await;
         let mut settings = Settings::new(topic.parse().unwrap());
         settings.emulator = Some(front.address().to_owned());
+        // Other tests may keep the machine busy.
+        settings.timeout = Duration::from_secs(60);
         let sink = Arc::new(PubSub::new(settings.clone()));
         Self {
             front,

@@ -111,8 +111,8 @@ async fn write(engine: &Engine, plan: Plan) -> BTreeMap<Place, Instant> {
         let done = done.clone();
         tokio::spawn(async move {
             let version = value.put(payload).await.expect("the engine takes it");
-            // The first version is that of entry 0.
-            let _ = done.send(((format!("acme/value/{name}"), version - 1), Instant::now()));
+            // A value that is only put has its entries' numbers as its versions.
+            let _ = done.send(((format!("acme/value/{name}"), version), Instant::now()));
         });
     }
     drop(done);

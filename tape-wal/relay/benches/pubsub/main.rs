@@ -1,5 +1,5 @@
 //! What a relay to Pub/Sub adds to Pub/Sub itself, through Google's emulator:
-//! `cargo bench -p tape-relay --features pubsub --bench pubsub -- [--rate 500] [--seconds 10]`.
+//! `cargo bench -p tape-relay --features pubsub,testing --bench pubsub -- [--rate 500] [--seconds 10]`.
 //!
 //! One line a figure: `name value unit baseline ratio`. The baseline of a figure is what the client library alone reaches in the same run, with
 //! messages of the same size and the same ordering keys.

@@ -32,11 +32,11 @@ impl Seen {
     /// Takes an entry that must be the next one of its stream.
     pub(crate) fn entry(&mut self, stream: &str, seq: u64, digest: &str) {
         let known = self.streams.entry(stream.to_owned()).or_default();
+        known.entries += 1;
         assert_eq!(
             seq, known.entries,
             "{stream}: an entry came before the one that is next"
         );
-        known.entries += 1;
         known.digest = Digest::of((known.digest.clone() + digest).as_bytes()).to_string();
         self.entries += 1;
     }
@@ -48,7 +48,11 @@ impl Seen {
         }
         let (stream, seq) = place(message);
         assert_eq!(message.ordering_key, stream);
-        if self.streams.get(&stream).is_some_and(|known| seq < known.entries) {
+        if self
+            .streams
+            .get(&stream)
+            .is_some_and(|known| seq <= known.entries)
+        {
             self.repeated += 1;
         } else {
             self.entry(&stream, seq, &message.attributes["ce-chaindigest"]);

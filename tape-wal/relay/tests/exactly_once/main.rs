@@ -98,7 +98,8 @@ async fn prove(url: &str) {
             2 => topic.lose_an_answer(),
             _ => {
                 consumer.has_received(topic.pause().await).await;
-                topic.start_again(|| consumer.stop()).await;
+                consumer.stop();
+                topic.start_again();
                 consumer.go_on(topic.inbox().await);
                 topic.go_on();
             }

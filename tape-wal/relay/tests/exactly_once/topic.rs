@@ -65,9 +65,8 @@ impl Topic {
         self.front.pause().await
     }
 
-    /// Kills the emulator, and starts another one with the same topic and subscription, once `between` has returned.
-    pub(crate) async fn start_again(&mut self, between: impl FnOnce()) {
-        between();
+    /// Kills the emulator, and starts another one with the same topic and subscription.
+    pub(crate) fn start_again(&mut self) {
         self.emulator.start_again();
         self.emulator.create_topic(TOPIC);
         self.emulator.create_subscription(SUBSCRIPTION, &self.name);

@@ -21,6 +21,8 @@ use tonic::transport::{Channel, Endpoint, Server};
 use tonic::{Code, Request, Response, Status};
 use tonic_prost::ProstCodec;
 
+/// Longest request that Pub/Sub takes, in bytes.
+const REQUEST_BYTES_MAX: usize = 10_000_000;
 /// The one call that a sink makes.
 const PUBLISH: &str = "/google.pubsub.v1.Publisher/Publish";
 
@@ -239,7 +241,8 @@ impl Service<http::Request<Body>> for Shared {
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
         let shared = self.clone();
         Box::pin(async move {
-            let mut server = tonic::server::Grpc::new(ProstCodec::default());
+            let server = tonic::server::Grpc::new(ProstCodec::default());
+            let mut server = server.max_decoding_message_size(REQUEST_BYTES_MAX);
             Ok(server.unary(Publish(shared), request).await)
         })
     }

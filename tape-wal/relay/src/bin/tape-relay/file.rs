@@ -148,6 +148,7 @@ pub(crate) enum Misconfigured {
     Unknown { relay: RelayId, known: String },
     #[error("relay '{relay}' needs exactly one of `json_lines`, `webhook`, `pubsub` and `null`")]
     Sinks { relay: RelayId },
+    #[cfg(not(feature = "pubsub"))]
     #[error("relay '{relay}' has `pubsub`, and this build has no Pub/Sub: build with the feature `pubsub`")]
     NoPubsub { relay: RelayId },
     #[error("relay '{relay}': `{key}` {problem}")]

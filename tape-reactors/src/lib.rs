@@ -3,6 +3,7 @@
 //! - [`Reactor`] is the trait of a reactor; [`Runner`] runs it: woken by the feed, with sweeps of the agenda, bounded, fair, and with a
 //!   drain.
 //! - [`Journal`](tape_api::Journal) is the journal that it works on: a server, or an engine in its process.
+//! - [`Wake`] wakes runners by messages about what the journal recorded, instead of by the journal itself.
 //! - [`Recovery`] takes runs whose drivers are gone and re-drives them through a [`Redriver`].
 //! - [`Outbox`] dispatches effects, [`Reconciler`] asks for the outcome of those whose answer was lost, [`Compensation`] undoes them; all
 //!   three through a [`Connector`], as a [`Worker`] that claims the work that it takes up.
@@ -30,6 +31,7 @@ mod redrive;
 mod runner;
 mod timers;
 mod told;
+mod wake;
 mod watched;
 mod worker;
 
@@ -52,6 +54,11 @@ pub use redrive::{AgentEngineRedriver, HttpRedriver};
 pub use redrive::{RedriveError, Redriver, Registry};
 pub use runner::{Options, Runner};
 pub use timers::Timers;
+pub use wake::Wake;
+#[cfg(feature = "pubsub")]
+pub use wake::{PubsubError, PubsubWake};
+#[cfg(feature = "push")]
+pub use wake::{PushCounts, PushEndpoint};
 pub use watched::Watched;
 pub use worker::{Terms, Worker};
 

@@ -485,3 +485,66 @@ fn a_journal_that_is_not_there_is_not_made() {
     }
     assert!(!missing.exists() && std::fs::read(&empty).unwrap().is_empty());
 }
+
+#[test]
+fn flags_about_waking_that_make_no_sense_are_refused_at_start() {
+    const PUSH: [&str; 3] = ["--wake=push", "--listen=127.0.0.1:0", "--push-audience=a"];
+    const ACCOUNT: &str = "--push-account=a@b";
+    let push = |more: &[&'static str]| [&PUSH, more].concat();
+    for (flags, key, problem) in [
+        (vec!["--wake=pubsub"], "`--subscription`", "is missing"),
+        (
+            vec!["--wake=push", ACCOUNT, "--push-audience=a"],
+            "`--wake`",
+            "needs a port",
+        ),
+        (push(&[]), "`--push-account`", "is missing"),
+        (
+            vec!["--wake=push", "--listen=127.0.0.1:0", ACCOUNT],
+            "`--push-audience`",
+            "is missing",
+        ),
+        (
+            push(&[ACCOUNT, "--jwks-url=http://issuer.example/keys"]),
+            "`--jwks-url`",
+            "`https://`",
+        ),
+        (
+            push(&[ACCOUNT, "--push-issuer=https://issuer.example"]),
+            "--jwks-url",
+            "required",
+        ),
+        (
+            push(&[ACCOUNT, "--subscription=projects/p/subscriptions/s"]),
+            "`--subscription`",
+            "beside `--wake pubsub` only",
+        ),
+        (
+            vec!["--push-audience=a"],
+            "`--push-audience`",
+            "beside `--wake push` only",
+        ),
+        (vec!["--sweep=never"], "--sweep", "`off`"),
+        (vec!["--sweep=0"], "--sweep", "`off`"),
+        (vec!["--wake=sometimes"], "--wake", "pubsub"),
+        #[cfg(feature = "pubsub")]
+        (
+            vec!["--wake=pubsub", "--subscription=s"],
+            "`--wake pubsub`",
+            "projects/PROJECT/subscriptions/NAME",
+        ),
+        #[cfg(not(feature = "pubsub"))]
+        (
+            vec!["--wake=pubsub", "--subscription=s"],
+            "`--wake`",
+            "--features pubsub",
+        ),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let output = program(dir.path(), "").args(&flags).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(MISCONFIGURED), "{flags:?}: {said}");
+        assert!(said.contains(key) && said.contains(problem), "{flags:?}: {said}");
+        assert!(!dir.path().join("tape.db").exists(), "no journal was opened");
+    }
+}

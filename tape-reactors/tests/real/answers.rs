@@ -31,7 +31,7 @@ async fn answers_of_all_kinds_on_postgres() {
 }
 
 /// One after the other in one journal: starting a server for each costs more than the rest.
-async fn each(world: &World) {
+pub(crate) async fn each(world: &World) {
     let mut upstream = Upstream::start(world.dir.path(), false);
     let worker = world.worker_claiming(&upstream, CLAIM_MS, "");
     a_lost_answer_is_looked_up(world, &upstream).await;

@@ -26,7 +26,7 @@ async fn a_gate_is_answered_once_whoever_comes_first_on_postgres() {
     }
 }
 
-async fn each(world: &World) {
+pub(crate) async fn each(world: &World) {
     let upstream = Upstream::start(world.dir.path(), true);
     let _workers = [world.worker(&upstream), world.worker(&upstream)];
     let run = world.run("gates").await;

@@ -27,7 +27,7 @@ async fn an_effect_whose_worker_is_killed_after_the_upstreams_commit_is_done_onc
     }
 }
 
-async fn done_once(world: &World) {
+pub(crate) async fn done_once(world: &World) {
     let upstream = Upstream::start(world.dir.path(), false);
     let run = world.run("killed").await;
     for n in 0..KILLS {
@@ -150,7 +150,7 @@ async fn what_a_killed_worker_may_have_done_does_not_fail_by_what_a_router_says_
     }
 }
 
-async fn refused_in_doubt(world: &World) {
+pub(crate) async fn refused_in_doubt(world: &World) {
     let upstream = Upstream::start(world.dir.path(), true);
     let run = world.run("routed").await;
     for (n, status) in [403, 404, 405, 413].into_iter().enumerate() {

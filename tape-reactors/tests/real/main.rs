@@ -5,6 +5,8 @@
 mod answers;
 mod commanded;
 mod gates;
+#[cfg(feature = "pubsub")]
+mod hints;
 mod killed;
 mod observed;
 #[cfg(feature = "postgres")]
@@ -12,10 +14,16 @@ mod observed;
 mod postgres_server;
 mod process;
 mod program;
+#[cfg(feature = "pubsub")]
+#[path = "../../../tape-wal/relay/tests/pubsub_emulator/mod.rs"]
+mod pubsub_emulator;
+mod pushed;
 mod race;
 mod recovered;
 mod served;
 mod undone;
 mod undone_once;
 mod upstream;
+#[cfg(feature = "pubsub")]
+mod woken;
 mod world;

@@ -35,7 +35,7 @@ async fn what_a_run_that_ends_does_not_want_is_not_brought_about_by_asking_on_po
 }
 
 /// The upstream can be asked only by sending the act again under its key.
-async fn unwanted(world: &World) {
+pub(crate) async fn unwanted(world: &World) {
     let upstream = Upstream::start(world.dir.path(), true);
     let url = upstream.url();
     let mute = format!("[connectors.mute.http]\ndispatch = \"{url}/act/{{operation}}\"");
@@ -73,7 +73,7 @@ const FAILING: Fault = Fault::Refuse {
     retry_after: None,
 };
 
-async fn each(world: &World) {
+pub(crate) async fn each(world: &World) {
     let mut upstream = Upstream::start(world.dir.path(), false);
     // Another connector of the same upstream, whose configuration has a URL that the upstream does not have.
     let url = upstream.url();

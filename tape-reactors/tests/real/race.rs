@@ -38,7 +38,7 @@ fn items() -> usize {
     std::env::var("TAPE_RACE_ITEMS").map_or(100, |items| items.parse().unwrap())
 }
 
-async fn race(world: &World) {
+pub(crate) async fn race(world: &World) {
     // A worker that calls without having won its claim acts once more.
     let upstream = Upstream::start(world.dir.path(), false);
     upstream.lose_every(3).await;

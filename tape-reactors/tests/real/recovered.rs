@@ -58,7 +58,7 @@ async fn runs_whose_drivers_died_at_once_are_each_driven_again_once_on_postgres(
     }
 }
 
-async fn driven_once(world: &World) {
+pub(crate) async fn driven_once(world: &World) {
     let all = std::env::var("TAPE_RECOVERY_RUNS").map_or(40, |runs| runs.parse().unwrap());
     let upstream = Upstream::start(world.dir.path(), true);
     let agent = Arc::new(Agent::new(world.engine.clone()));

@@ -23,7 +23,7 @@ async fn what_a_run_did_is_undone_in_order_or_not_at_all_on_postgres() {
     }
 }
 
-async fn each(world: &World) {
+pub(crate) async fn each(world: &World) {
     // The upstream undoes again at each request: the worker must prevent this.
     let upstream = Upstream::start(world.dir.path(), false);
     over_a_crash_at_each_step(world, &upstream).await;

@@ -29,7 +29,7 @@ const MUTE: &str = "mute";
 
 const LOST: [Fault; 2] = [Fault::Lose, Fault::ActAndAnswer { status: 500 }];
 
-async fn each(world: &World) {
+pub(crate) async fn each(world: &World) {
     let upstream = Upstream::start(world.dir.path(), false);
     let url = upstream.url();
     let mute = format!(

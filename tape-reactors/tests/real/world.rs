@@ -36,6 +36,9 @@ pub(crate) struct World {
     pub(crate) engine: Engine,
     #[cfg(feature = "postgres")]
     _database: Option<crate::postgres_server::Database>,
+    /// What wakes the workers instead of the journal, if anything does.
+    #[cfg(feature = "pubsub")]
+    pub(crate) hints: Option<crate::hints::Hints>,
 }
 
 impl World {
@@ -48,7 +51,18 @@ impl World {
             url,
             #[cfg(feature = "postgres")]
             _database: None,
+            #[cfg(feature = "pubsub")]
+            hints: None,
         }
+    }
+
+    /// A journal whose workers are woken by messages of Pub/Sub alone, without a sweep; none where the emulator is not installed, which is
+    /// reported.
+    #[cfg(feature = "pubsub")]
+    pub(crate) async fn woken() -> Option<Self> {
+        let world = Self::sqlite().await;
+        let hints = Some(crate::hints::Hints::of(&world.engine)?);
+        Some(Self { hints, ..world })
     }
 
     /// The same journal, for workers that reach it through a server.
@@ -67,6 +81,8 @@ impl World {
             engine: engine(&url).await,
             url,
             _database: Some(database),
+            #[cfg(feature = "pubsub")]
+            hints: None,
         })
     }
 
@@ -143,6 +159,11 @@ impl World {
             .arg(&config)
             .args(flags)
             .envs(env.iter().copied());
+        #[cfg(feature = "pubsub")]
+        if let Some(hints) = &self.hints {
+            let (flags, variable) = hints.worker();
+            program.args(flags).envs([variable]);
+        }
         let mut child = Child::start(&mut program);
         let ready = child.line();
         assert!(ready.starts_with("tape-reactor ready"));

@@ -1,5 +1,6 @@
 //! The configuration of the program: flags, `TAPE_*` variables, and a TOML file for longer settings.
 
+use crate::waking::WakeFlags;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, ValueEnum};
 use serde::Deserialize;
@@ -44,6 +45,8 @@ pub(crate) struct Flags {
     /// The name under which work is claimed; by default a unique one.
     #[arg(long, env = "TAPE_HOLDER", value_name = "NAME")]
     pub(crate) holder: Option<Holder>,
+    #[command(flatten)]
+    pub(crate) waking: WakeFlags,
     /// After a stop signal, calls under way have this many milliseconds to finish; other processes take up the rest.
     #[arg(long, env = "TAPE_DRAIN_MS", value_name = "MS", default_value_t = 10_000)]
     pub(crate) drain_ms: u64,
@@ -141,7 +144,7 @@ const fn sixteen() -> usize {
 /// The longest that an agent works on a run in one re-drive, where it says nothing else.
 const WORK: Duration = Duration::from_hours(1);
 /// The longest wait that can be set, in milliseconds: a week.
-const WAIT_MS_MAX: u64 = 7 * 24 * 3_600_000;
+pub(crate) const WAIT_MS_MAX: u64 = 7 * 24 * 3_600_000;
 /// Most calls or pieces of work under way at once.
 const PLACES_MAX: usize = 10_000;
 
@@ -174,6 +177,11 @@ pub(crate) enum Misconfigured {
     Log(String),
     #[error(transparent)]
     Address(tape_client::Error),
+    #[cfg(feature = "pubsub")]
+    #[error("`--wake pubsub` cannot be set up")]
+    Pubsub(#[source] tape_reactors::PubsubError),
+    #[error("`--jwks-url` cannot be used")]
+    Keys(#[source] tape_identity::SourceError),
     #[error("'{of}' cannot be set up")]
     Http {
         of: String,

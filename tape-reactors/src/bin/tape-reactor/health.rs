@@ -1,4 +1,4 @@
-//! Health and readiness over HTTP.
+//! Health and readiness over HTTP, and the endpoint that is pushed to, if there is one.
 
 use axum::Router;
 use axum::extract::State;
@@ -7,8 +7,8 @@ use axum::routing::get;
 use std::time::Duration;
 use tape_core::agenda::Queue;
 use tape_net::{Limits, Port};
-use tape_reactors::Watched;
 use tape_reactors::api::Journal as _;
+use tape_reactors::{PushEndpoint, Watched};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -31,11 +31,18 @@ struct Asked {
 }
 
 /// Answers `/healthz` as long as the process lives, and `/readyz` with 200 while it takes up work and reaches the journal.
-pub(crate) async fn serve(listener: TcpListener, journal: Watched, stop: CancellationToken) {
+pub(crate) async fn serve(
+    listener: TcpListener,
+    journal: Watched,
+    endpoint: Option<PushEndpoint>,
+    stop: CancellationToken,
+) {
+    let pushed = endpoint.as_ref().map(PushEndpoint::router);
     let router = Router::new()
         .route("/healthz", get(async || "alive\n"))
         .route("/readyz", get(ready))
-        .with_state(Asked { journal, stop });
+        .with_state(Asked { journal, stop })
+        .merge(pushed.unwrap_or_default());
     let connections = tape_net::connections_max(CONNECTIONS_MAX);
     let port = Port::new(
         listener,

@@ -4,6 +4,7 @@ mod agents;
 mod config;
 mod health;
 mod parts;
+mod waking;
 
 use config::{File, Flags, Kind, Misconfigured};
 use std::process::ExitCode;
@@ -15,7 +16,8 @@ use tape_core::id::Holder;
 use tape_environment::{Environment, machine};
 use tape_program::start_log;
 use tape_reactors::{
-    Compensation, Options, Outbox, Reactor, Reconciler, Recovery, Runner, Timers, Watched, Worker,
+    Compensation, Options, Outbox, PushEndpoint, Reactor, Reconciler, Recovery, Runner, Timers, Watched,
+    Worker,
 };
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -76,13 +78,19 @@ async fn run(flags: Flags, environment: Arc<dyn Environment>) -> Result<(), Fail
     let holder = holder.unwrap_or_else(|| own_name(environment.as_ref()));
     let connectors = parts::connectors(&file, &environment)?;
     let agents = Arc::new(agents::agents(&file, &environment)?);
+    let stop = CancellationToken::new();
+    let listens = flags.address().is_some();
+    let waking = flags.waking.waking(listens, &environment, &stop).await?;
     // Listened for before anything is announced: a signal that follows the announcement is not lost.
     let (mut interrupt, mut terminate) = (
         signal(SignalKind::interrupt()).map_err(io("listen for signals"))?,
         signal(SignalKind::terminate()).map_err(io("listen for signals"))?,
     );
-    let journal = Watched::from(open(&flags.store, file.lease(), environment).await?);
-    let stop = CancellationToken::new();
+    let journal = open(&flags.store, file.lease(), environment).await?;
+    let journal = Watched::from(match waking.wake() {
+        Some(wake) => wake.journal(journal),
+        None => journal,
+    });
     let mut reactors = Vec::new();
     let worker = Worker::new(journal.clone(), connectors, holder.clone(), file.terms());
     for kind in flags.kinds() {
@@ -98,12 +106,18 @@ async fn run(flags: Flags, environment: Arc<dyn Environment>) -> Result<(), Fail
         };
         reactors.push(reactor);
     }
-    let mut tasks = start(&journal, reactors, file.options(), &stop);
-    announce(&flags, &journal, &stop).await?;
+    let usual = file.options();
+    let options = Options {
+        sweep: flags.waking.sweep().unwrap_or(usual.sweep),
+        ..usual
+    };
+    let mut tasks = start(&journal, reactors, options, &stop);
+    let endpoint = waking.start(&mut tasks, &stop);
+    announce(&flags, &journal, endpoint, &stop).await?;
     let told = tokio::select! {
         _ = interrupt.recv() => Ok(()),
         _ = terminate.recv() => Ok(()),
-        // A runner ends only when it is stopped, or by a panic.
+        // A runner ends only when it is stopped, or by a panic; so does what wakes it.
         Some(ended) = tasks.join_next() => ended,
     };
     let drained = drain(&mut tasks, &stop, Duration::from_millis(flags.drain_ms)).await;
@@ -148,7 +162,12 @@ fn own_name(environment: &dyn Environment) -> Holder {
 }
 
 #[expect(clippy::print_stdout, reason = "the line says that the program is ready")]
-async fn announce(flags: &Flags, journal: &Watched, stop: &CancellationToken) -> Result<(), Failure> {
+async fn announce(
+    flags: &Flags,
+    journal: &Watched,
+    endpoint: Option<PushEndpoint>,
+    stop: &CancellationToken,
+) -> Result<(), Failure> {
     let io = |doing| move |source| Failure::Io { doing, source };
     let Some(address) = flags.address() else {
         println!("tape-reactor ready");
@@ -156,7 +175,7 @@ async fn announce(flags: &Flags, journal: &Watched, stop: &CancellationToken) ->
     };
     let listener = TcpListener::bind(address).await.map_err(io("listen"))?;
     let address = listener.local_addr().map_err(io("listen"))?;
-    tokio::spawn(health::serve(listener, journal.clone(), stop.clone()));
+    tokio::spawn(health::serve(listener, journal.clone(), endpoint, stop.clone()));
     println!("tape-reactor ready on {address}");
     Ok(())
 }

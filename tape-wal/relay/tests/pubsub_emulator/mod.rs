@@ -104,11 +104,18 @@ impl Emulator {
 
     /// Publishes a message of attributes alone, by the full name of the topic. The attributes must need no escape in JSON.
     pub(crate) fn publish(&self, topic: &str, attributes: &[(&str, &str)]) {
-        let pairs = attributes
-            .iter()
-            .map(|(name, value)| format!(r#""{name}": "{value}""#));
-        let pairs = pairs.collect::<Vec<_>>().join(", ");
-        let body = format!(r#"{{"messages": [{{"attributes": {{{pairs}}}}}]}}"#);
+        self.publish_all(topic, &[attributes]);
+    }
+
+    /// Publishes several such messages in one request.
+    pub(crate) fn publish_all(&self, topic: &str, messages: &[&[(&str, &str)]]) {
+        let pair = |(name, value): &(&str, &str)| format!(r#""{name}": "{value}""#);
+        let message = |attributes: &&[(&str, &str)]| {
+            let pairs = attributes.iter().map(pair).collect::<Vec<_>>();
+            format!(r#"{{"attributes": {{{}}}}}"#, pairs.join(", "))
+        };
+        let messages = messages.iter().map(message).collect::<Vec<_>>();
+        let body = format!(r#"{{"messages": [{}]}}"#, messages.join(", "));
         self.request(&format!("POST /v1/{topic}:publish"), &body);
     }
 

@@ -49,10 +49,16 @@ mod worker;
 pub use cloud_tasks::{TaskIdentity, TaskQueue, TaskTarget};
 pub use compensation::Compensation;
 pub use connector::{Call, ConcurrencyLimit, Connector, Connectors, NotUndone, Observation, Place};
+#[cfg(feature = "cloud-tasks")]
+pub use connectors::CloudTasksConnector;
 #[cfg(feature = "command")]
 pub use connectors::CommandConnector;
+#[cfg(feature = "pubsub")]
+pub use connectors::PubsubConnector;
+#[cfg(any(feature = "cloud-tasks", feature = "pubsub"))]
+pub use connectors::Subscriber;
 #[cfg(feature = "http")]
-pub use connectors::{HttpConnector, HttpEndpoints, HttpPattern};
+pub use connectors::{HttpAnswers, HttpConnector, HttpEndpoints, HttpPattern};
 #[cfg(any(feature = "cloud-tasks", feature = "pubsub"))]
 pub use google::GoogleError;
 #[cfg(feature = "http")]

@@ -567,7 +567,7 @@ async fn the_queue_remembers_names_and_repeats_deliveries() {
     let http = reqwest::Client::new();
     let tasks = format!("http://{}/v2/{QUEUE}/tasks", world.tasks.address());
     let create = async |name: &str, at: Option<Timestamp>| {
-        let at = at.map(|at| format!("{}", humantime(at)));
+        let at = at.map(humantime);
         let mut task = serde_json::json!({
             "name": format!("{QUEUE}/tasks/{name}"), "httpRequest": {"url": world.target.url},
         });

@@ -29,7 +29,7 @@ use requests::RequestIds;
 use std::sync::Arc;
 use std::time::Duration;
 use tape_api::argument::{ENTRIES, GATES, RETIRED, RUNS, SESSIONS, VALUES, check_reason};
-use tape_api::due::{DueEffect, DueObligation, DuePage};
+use tape_api::due::{DueEffect, DueObligation, DuePage, PendingPage};
 use tape_api::query::{
     FeedPage, GatePage, GateQuery, IndexFinding, IndexPage, KeyOwnership, OlderEvents, QueueSummary,
     RetiredPage, Retirement, RunCounts, RunPage, RunQuery, SessionEvents, SessionPage, SessionQuery,
@@ -303,6 +303,15 @@ impl Journal for Remote {
         limit: u32,
     ) -> Result<DuePage, JournalError> {
         self.read_due(queue, from, limit).await
+    }
+
+    async fn pending(
+        &self,
+        queue: Queue,
+        from: Option<&str>,
+        limit: u32,
+    ) -> Result<PendingPage, JournalError> {
+        self.read_pending(queue, from, limit).await
     }
 
     fn changed(&self, queue: Queue) -> BoxFuture<'static, ()> {

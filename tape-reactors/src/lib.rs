@@ -8,16 +8,24 @@
 //! - [`Outbox`] dispatches effects, [`Reconciler`] asks for the outcome of those whose answer was lost, [`Compensation`] undoes them; all
 //!   three through a [`Connector`], as a [`Worker`] that claims the work that it takes up.
 //! - [`Timers`] ends gates and fires timers.
+#![cfg_attr(
+    feature = "cloud-tasks",
+    doc = "- [`TimerTasks`] has Google Cloud Tasks wake them, wherever they run."
+)]
 //!
 //! This crate must not know how entries are stored or sent, or what any agent does.
 
 mod backlog;
 mod backoff;
+#[cfg(feature = "cloud-tasks")]
+mod cloud_tasks;
 mod compensation;
 mod connector;
 #[cfg(any(feature = "command", feature = "http"))]
 mod connectors;
 mod fair;
+#[cfg(any(feature = "cloud-tasks", feature = "pubsub"))]
+mod google;
 #[cfg(feature = "http")]
 mod http;
 mod outages;
@@ -29,18 +37,30 @@ mod reconciler;
 mod recovery;
 mod redrive;
 mod runner;
+#[cfg(feature = "cloud-tasks")]
+mod timer_tasks;
 mod timers;
 mod told;
 mod wake;
 mod watched;
 mod worker;
 
+#[cfg(feature = "cloud-tasks")]
+pub use cloud_tasks::{TaskIdentity, TaskQueue, TaskTarget};
 pub use compensation::Compensation;
 pub use connector::{Call, ConcurrencyLimit, Connector, Connectors, NotUndone, Observation, Place};
+#[cfg(feature = "cloud-tasks")]
+pub use connectors::CloudTasksConnector;
 #[cfg(feature = "command")]
 pub use connectors::CommandConnector;
+#[cfg(feature = "pubsub")]
+pub use connectors::PubsubConnector;
+#[cfg(any(feature = "cloud-tasks", feature = "pubsub"))]
+pub use connectors::Subscriber;
 #[cfg(feature = "http")]
-pub use connectors::{HttpConnector, HttpEndpoints, HttpPattern};
+pub use connectors::{HttpAnswers, HttpConnector, HttpEndpoints, HttpPattern};
+#[cfg(any(feature = "cloud-tasks", feature = "pubsub"))]
+pub use google::GoogleError;
 #[cfg(feature = "http")]
 pub use http::HttpError;
 pub use outbox::Outbox;
@@ -53,6 +73,8 @@ pub use redrive::CommandRedriver;
 pub use redrive::{AgentEngineRedriver, HttpRedriver};
 pub use redrive::{RedriveError, Redriver, Registry};
 pub use runner::{Options, Runner};
+#[cfg(feature = "cloud-tasks")]
+pub use timer_tasks::TimerTasks;
 pub use timers::Timers;
 pub use wake::Wake;
 #[cfg(feature = "pubsub")]

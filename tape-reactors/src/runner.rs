@@ -63,6 +63,9 @@ pub struct Options {
     pub concurrency: usize,
     /// The agenda is looked at this often even where nothing wakes the runner: the safety net under lost wake-ups.
     pub sweep: Duration,
+    /// A look also sees what becomes due within this time, so that it is taken up then; by default before the next sweep. What becomes due
+    /// later is found by the next sweep, or once something wakes the runner.
+    pub ahead: Option<Duration>,
     /// The first wait after a failure; it doubles each time, with jitter.
     pub backoff: Duration,
     /// The longest such wait.
@@ -77,6 +80,7 @@ impl Default for Options {
         Self {
             concurrency: 64,
             sweep: Duration::from_secs(10),
+            ahead: None,
             backoff: Duration::from_millis(200),
             backoff_max: Duration::from_secs(60),
             page: 1_024,
@@ -293,10 +297,9 @@ impl Runner {
             self.begin_round();
         }
         let queue = self.reactor.queue();
+        let ahead = self.options.ahead.unwrap_or(self.options.sweep);
         let limit = self.options.page.clamp(1, tape_core::limits::PAGE_ENTRIES_MAX);
-        let page = self
-            .journal
-            .due(queue, self.options.sweep, self.page.as_deref(), limit);
+        let page = self.journal.due(queue, ahead, self.page.as_deref(), limit);
         let page = page.await;
         self.rest = (self.looked.elapsed() * PAUSE_LOOKS).clamp(PAUSE, REST_MAX);
         match page {

@@ -4,7 +4,7 @@ use crate::outages::Outages;
 use async_trait::async_trait;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tape_api::due::{DueEffect, DueObligation, DuePage};
+use tape_api::due::{DueEffect, DueObligation, DuePage, PendingPage};
 use tape_api::{Journal, JournalError, Layer};
 use tape_core::agenda::Queue;
 use tape_core::causes::Causes;
@@ -115,6 +115,15 @@ impl Layer for Watched {
         limit: u32,
     ) -> Result<DuePage, JournalError> {
         self.note(Does::Read, self.inner().due(queue, within, from, limit).await)
+    }
+
+    async fn pending(
+        &self,
+        queue: Queue,
+        from: Option<&str>,
+        limit: u32,
+    ) -> Result<PendingPage, JournalError> {
+        self.note(Does::Read, self.inner().pending(queue, from, limit).await)
     }
 
     async fn run(&self, run: &RunId, command: Command<RunCommand>) -> Result<Reply, JournalError> {

@@ -229,6 +229,102 @@ fn refused(config: &str, key: &str, allowed: &str) {
     assert!(!dir.path().join("tape.db").exists(), "nothing was done");
 }
 
+/// A build without the feature says which one it needs.
+#[test]
+fn what_is_published_nowhere_is_refused_at_start() {
+    let queue = "queue = \"projects/p/locations/l/queues/q\"\n";
+    let url = "url = \"https://mail.example/send\"\n";
+    let tasks = |of: &str, more: &str| format!("{of}[connectors.mail.cloud_tasks]\n{more}");
+    let topic = |of: &str, more: &str| format!("{of}[connectors.mail.pubsub]\n{more}");
+    let headers = "[connectors.mail]\nheaders = { a = \"b\" }\n";
+    let found = "answers = { observe = \"https://h/{key}\", found = { status = 200 } }\n";
+    for (has_it, feature, cases) in [
+        (
+            cfg!(feature = "cloud-tasks"),
+            "`cloud-tasks`",
+            vec![
+                (
+                    tasks("", &format!("queue = \"q\"\n{url}")),
+                    "cloud_tasks.queue`",
+                    "`projects/",
+                ),
+                (
+                    tasks("", &format!("{queue}url = \"mail\"")),
+                    "cloud_tasks.url`",
+                    "`https://`",
+                ),
+                (
+                    tasks(headers, &format!("{queue}{url}")),
+                    "mail.headers`",
+                    "asks none",
+                ),
+                (
+                    tasks("", &format!("{queue}{url}{found}")),
+                    "cloud_tasks.answers.found`",
+                    "`headers` or `json`",
+                ),
+                (
+                    tasks(
+                        "[connectors.mail]\nenv = [\"SECRET\"]\n",
+                        &format!("{queue}{url}"),
+                    ),
+                    "mail.env`",
+                    "`command` only",
+                ),
+            ],
+        ),
+        (
+            cfg!(feature = "pubsub"),
+            "`pubsub`",
+            vec![
+                (topic("", "topic = \"t\"\n"), "pubsub.topic`", "`projects/"),
+                (
+                    topic(headers, "topic = \"projects/p/topics/t\"\n"),
+                    "mail.headers`",
+                    "asks none",
+                ),
+                (
+                    topic("", &format!("topic = \"projects/p/topics/t\"\n{found}")),
+                    "pubsub.answers.found`",
+                    "`headers` or `json`",
+                ),
+            ],
+        ),
+    ] {
+        for (config, key, allowed) in cases {
+            match has_it {
+                true => refused(&config, key, allowed),
+                false => refused(&config, "`connectors.mail.", feature),
+            }
+        }
+    }
+    let sweep = format!("[timers.cloud_tasks]\n{queue}{url}sweep_ms = 999\n");
+    refused(&sweep, "`timers.cloud_tasks.sweep_ms`", "from 1000 to");
+    let both = tasks(
+        "",
+        &format!("{queue}{url}[connectors.mail.pubsub]\ntopic = \"t\"\n"),
+    );
+    refused(&both, "connector 'mail'", "one of");
+}
+
+/// Tasks that nothing hears are a mistake.
+#[test]
+fn timers_by_tasks_need_a_queue_and_an_endpoint() {
+    let entry =
+        "[timers.cloud_tasks]\nqueue = \"projects/p/locations/l/queues/q\"\nurl = \"http://h/wake\"\n";
+    for (config, key, says) in [
+        ("", "`timers.cloud_tasks`", "is missing"),
+        (entry, "`--timers`", "`--wake push`"),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut program = program(dir.path(), config);
+        let output = program.arg("--timers=cloud-tasks").output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(MISCONFIGURED), "{config}: {said}");
+        assert!(said.contains(key) && said.contains(says), "{config}: {said}");
+    }
+}
+
 #[test]
 fn a_setting_that_no_agent_would_have_is_refused() {
     let versioned = "[agents.treasury.versions.2]\nurl = \"http://two/redrive\"\n";

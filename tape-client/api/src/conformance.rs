@@ -103,6 +103,7 @@ macro_rules! __journal_conformance_list {
             due::due_work_is_found_and_passed_over_while_a_worker_has_it;
             due::an_undo_is_found_and_passed_over_while_a_worker_has_it;
             due::pages_of_due_work_follow_each_other;
+            due::what_becomes_due_later_is_pending;
             due::what_is_written_wakes_a_worker;
             arguments::a_page_of_size_zero_is_the_usual_one;
             arguments::no_events_are_asked_for_with_a_state_alone;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 use tape_core::agenda::Item;
 use tape_core::id::{ConnectorName, Seq, StreamId};
+use tape_core::time::Timestamp;
 
 /// A page of due work.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -22,6 +23,26 @@ pub struct DueWork {
     pub item: Item,
     /// The time until it is due; zero if it is due.
     pub due_in: Duration,
+}
+
+/// A page of work that is due or becomes due later.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PendingPage {
+    /// The pieces.
+    pub work: Vec<PendingWork>,
+    /// Where the next page begins; none at the end. Opaque.
+    pub next: Option<String>,
+}
+
+/// A piece of work and the time that it is due at. It is a hint, as [`DueWork`] is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PendingWork {
+    /// Its stream.
+    pub stream: StreamId,
+    /// The item of the stream.
+    pub item: Item,
+    /// When it is due, by the journal's time.
+    pub due: Timestamp,
 }
 
 /// What a worker needs to know of an effect before it claims it.

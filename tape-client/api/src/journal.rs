@@ -1,6 +1,6 @@
 //! The one interface of a journal.
 
-use crate::due::{DueEffect, DueObligation, DuePage};
+use crate::due::{DueEffect, DueObligation, DuePage, PendingPage};
 use crate::error::JournalError;
 use crate::query::{
     FeedPage, GatePage, GateQuery, IndexPage, KeyOwnership, OlderEvents, QueueSummary, RetiredPage,
@@ -145,6 +145,16 @@ pub trait Journal: Debug + Send + Sync + 'static {
         from: Option<&str>,
         limit: u32,
     ) -> Result<DuePage, JournalError>;
+
+    /// A page of the work of a queue that is due or becomes due at any later time, at most `limit` pieces of each of the journal's shards,
+    /// those that are due first. A reader that pages from the first page to the last sees every piece that is there throughout exactly
+    /// once.
+    async fn pending(
+        &self,
+        queue: Queue,
+        from: Option<&str>,
+        limit: u32,
+    ) -> Result<PendingPage, JournalError>;
 
     /// Completes when something may have become due in a queue since the call; may wake spuriously. A caller that calls this first,
     /// then looks and then waits misses nothing that is written. Work that becomes due by time alone, and that a page

@@ -1,6 +1,6 @@
 //! A journal around another one.
 
-use crate::due::{DueEffect, DueObligation, DuePage};
+use crate::due::{DueEffect, DueObligation, DuePage, PendingPage};
 use crate::error::JournalError;
 use crate::journal::{Journal, Pages};
 use crate::query::{
@@ -162,6 +162,16 @@ pub trait Layer: Debug + Send + Sync + 'static {
         limit: u32,
     ) -> Result<DuePage, JournalError> {
         self.inner().due(queue, within, from, limit).await
+    }
+
+    /// As [`Journal::pending`].
+    async fn pending(
+        &self,
+        queue: Queue,
+        from: Option<&str>,
+        limit: u32,
+    ) -> Result<PendingPage, JournalError> {
+        self.inner().pending(queue, from, limit).await
     }
 
     /// As [`Journal::changed`].
@@ -393,6 +403,15 @@ impl<L: Layer> Journal for L {
         limit: u32,
     ) -> Result<DuePage, JournalError> {
         Layer::due(self, queue, within, from, limit).await
+    }
+
+    async fn pending(
+        &self,
+        queue: Queue,
+        from: Option<&str>,
+        limit: u32,
+    ) -> Result<PendingPage, JournalError> {
+        Layer::pending(self, queue, from, limit).await
     }
 
     fn changed(&self, queue: Queue) -> BoxFuture<'static, ()> {

@@ -12,7 +12,7 @@ use std::time::Duration;
 use tape_api::JournalError;
 use tape_api::argument::DUE;
 use tape_api::backoff::Backoff;
-use tape_api::due::{DueEffect, DueObligation, DuePage, DueWork};
+use tape_api::due::{DueEffect, DueObligation, DuePage, DueWork, PendingPage, PendingWork};
 use tape_core::agenda::Queue;
 use tape_core::entry::obligation::ObligationId;
 use tape_core::id::{ConnectorName, EffectId, RunId, Seq};
@@ -125,18 +125,54 @@ impl Remote {
         from: Option<&str>,
         limit: u32,
     ) -> Result<DuePage, JournalError> {
+        let (hints, next) = self.list_due(queue, false, from, limit).await?;
+        let work = hints.map(|hint| DueWork {
+            stream: hint.stream,
+            item: hint.item,
+            due_in: Duration::ZERO,
+        });
+        Ok(DuePage {
+            work: work.collect(),
+            next,
+        })
+    }
+
+    pub(super) async fn read_pending(
+        &self,
+        queue: Queue,
+        from: Option<&str>,
+        limit: u32,
+    ) -> Result<PendingPage, JournalError> {
+        let (hints, next) = self.list_due(queue, true, from, limit).await?;
+        let work = hints.map(|hint| PendingWork {
+            stream: hint.stream,
+            item: hint.item,
+            due: hint.due,
+        });
+        Ok(PendingPage {
+            work: work.collect(),
+            next,
+        })
+    }
+
+    async fn list_due(
+        &self,
+        queue: Queue,
+        pending: bool,
+        from: Option<&str>,
+        limit: u32,
+    ) -> Result<(impl Iterator<Item = DueHint>, Option<String>), JournalError> {
         let list = DueList {
             filter: of_all(queue),
             page_size: DUE.of(limit),
             page_token: from.map(str::to_owned),
+            pending,
         };
         let request = v1::ListDueRequest::from(list);
         let list = |channel| async move { work(channel).list_due(request).await };
         let page = self.link.ask(list).await?;
-        Ok(DuePage {
-            work: read(page.hints),
-            next: next_page(from, page.next_page_token)?,
-        })
+        let next = next_page(from, page.next_page_token)?;
+        Ok((read(page.hints), next))
     }
 
     pub(super) async fn read_effect(
@@ -185,17 +221,11 @@ fn connector(name: &str) -> Result<ConnectorName, JournalError> {
 
 /// Hints that this build can read. A server of a newer build may have others: each is skipped and logged once, so that the rest of the
 /// queue is processed.
-fn read(hints: Vec<v1::Hint>) -> Vec<DueWork> {
-    let read = |hint: v1::Hint| {
+fn read(hints: Vec<v1::Hint>) -> impl Iterator<Item = DueHint> {
+    hints.into_iter().filter_map(|hint| {
         let read = DueHint::try_from(hint.clone());
-        let read = read.inspect_err(|problem| pass_over(&hint, problem)).ok()?;
-        Some(DueWork {
-            stream: read.stream,
-            item: read.item,
-            due_in: Duration::ZERO,
-        })
-    };
-    hints.into_iter().filter_map(read).collect()
+        read.inspect_err(|problem| pass_over(&hint, problem)).ok()
+    })
 }
 
 fn pass_over(hint: &v1::Hint, problem: &InvalidField) {

@@ -8,7 +8,10 @@ mod pattern;
 mod target;
 mod template;
 
-pub use endpoints::{HttpEndpoints, HttpPattern};
+#[cfg(any(feature = "cloud-tasks", feature = "pubsub"))]
+pub(super) use template::encoded as percent_encoded;
+
+pub use endpoints::{HttpAnswers, HttpEndpoints, HttpPattern};
 
 use crate::connector::{Call, Connector, NotUndone, Observation};
 use crate::http::HttpError;
@@ -259,7 +262,7 @@ impl HttpConnector {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use std::time::Duration;
     use tape_core::id::{ConnectorName as Name, EffectId, Operation, RunId};
@@ -458,7 +461,7 @@ mod tests {
         }
     }
 
-    pub(super) fn call() -> Call {
+    pub(in crate::connectors) fn call() -> Call {
         Call {
             run: RunId::new("acme", "a", "u", "s", "i").unwrap(),
             effect: "#0.0".parse::<EffectId>().unwrap(),

@@ -2,7 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[cfg(feature = "cloud-tasks")]
+mod alarmed;
 mod answers;
+#[cfg(feature = "cloud-tasks")]
+#[path = "../cloud_tasks/mod.rs"]
+mod cloud_tasks;
 mod commanded;
 mod gates;
 #[cfg(feature = "pubsub")]
@@ -14,6 +19,10 @@ mod observed;
 mod postgres_server;
 mod process;
 mod program;
+#[cfg(feature = "pubsub")]
+mod proxy;
+#[cfg(any(feature = "cloud-tasks", feature = "pubsub"))]
+mod published;
 #[cfg(feature = "pubsub")]
 #[path = "../../../tape-wal/relay/tests/pubsub_emulator/mod.rs"]
 mod pubsub_emulator;

@@ -88,7 +88,7 @@ fn what_makes_no_sense_is_said_and_ends_it() {
         ("claims_ms = 1", "unknown field `claims_ms`"),
         (
             "[connectors.bank]\nconcurrency = 1",
-            "connector 'bank' is either `http` or `command`",
+            "connector 'bank' is one of `http`, `command`, `pubsub` and `cloud_tasks`",
         ),
         (
             "[agents.a]\nurl = \"http://a/\"\nsecret_env = \"NOT_SET\"",

@@ -55,22 +55,23 @@ pub(super) async fn watch(
 }
 
 impl Context {
-    /// A page of the work that is due now.
+    /// A page of the work that is due now, or also of what becomes due later.
     pub(super) async fn due_page(&self, wire: v1::ListDueRequest) -> Result<v1::ListDueResponse, Failure> {
         let list = DueList::try_from(wire)?;
         let (queue, filter) = (list.filter.queue, filter(&list.filter));
         let from = list.page_token.map(PageToken);
-        let now = self
-            .engine()
-            .due_until()
-            .await
-            .map_err(|error| of_store(&error))?;
+        let until = if list.pending {
+            Timestamp::MAX
+        } else {
+            let now = self.engine().due_until().await;
+            now.map_err(|error| of_store(&error))?
+        };
         let mut limit = DUE.of(list.page_size);
         // Names may be long: a page is read again with fewer pieces until it fits a message.
         loop {
             let page = self
                 .engine()
-                .due_page_of(queue, &filter, now, from.as_ref(), limit)
+                .due_page_of(queue, &filter, until, from.as_ref(), limit)
                 .await;
             let page = page.map_err(|error| of_store(&error))?;
             let hints: Vec<v1::Hint> = page.hints.into_iter().map(write).collect();

@@ -16,7 +16,7 @@ use pages::{Reading, pages};
 use std::sync::Arc;
 use std::time::Duration;
 use tape_api::argument::{self, DUE, ENTRIES, EVENTS, RETIRED, STREAMS, check_reason};
-use tape_api::due::{DueEffect, DueObligation, DuePage, DueWork};
+use tape_api::due::{DueEffect, DueObligation, DuePage, DueWork, PendingPage, PendingWork};
 use tape_api::query::{
     FeedPage, GatePage, GateQuery, IndexFinding, IndexPage, KeyOwnership, OlderEvents, QueueSummary,
     RetiredPage, Retirement, RunCounts, RunPage, RunQuery, SessionEvents, SessionPage, SessionQuery,
@@ -184,6 +184,21 @@ impl Journal for Engine {
         })
     }
 
+    async fn pending(
+        &self,
+        queue: Queue,
+        from: Option<&str>,
+        limit: u32,
+    ) -> Result<PendingPage, JournalError> {
+        let from = token(from);
+        let page = self.due_page(queue, Timestamp::MAX, from.as_ref(), DUE.of(limit));
+        let page = page.await.map_err(of_store)?;
+        Ok(PendingPage {
+            work: page.hints.into_iter().map(pending_work).collect(),
+            next: page.next.map(|token| token.0),
+        })
+    }
+
     fn changed(&self, _queue: Queue) -> BoxFuture<'static, ()> {
         self.store().changed()
     }
@@ -342,6 +357,14 @@ impl Journal for Engine {
 
 fn token(from: Option<&str>) -> Option<PageToken> {
     argument::token(from).map(|from| PageToken(from.to_owned()))
+}
+
+fn pending_work(hint: Hint) -> PendingWork {
+    PendingWork {
+        stream: hint.stream,
+        item: hint.item,
+        due: hint.due,
+    }
 }
 
 fn due_work(hint: Hint, now: Timestamp) -> DueWork {

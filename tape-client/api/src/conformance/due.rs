@@ -2,14 +2,16 @@
 
 use super::agent::{Driven, holder, run_id, text};
 use crate::Journal;
-use crate::due::DueWork;
+use crate::due::{DueWork, PendingWork};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 use tape_core::agenda::{Item, Queue};
 use tape_core::command::{AttemptOutcome, DriverCommand, WorkerCommand};
 use tape_core::entry::obligation::ObligationId;
-use tape_core::id::EffectId;
+use tape_core::id::{EffectId, TimerName};
+use tape_core::payload::Payload;
+use tape_core::time::{Deadline, Timestamp};
 
 pub(super) const CLAIM_MS: u64 = 600_000;
 
@@ -128,6 +130,40 @@ pub(super) async fn pages_of_due_work_follow_each_other(journal: Arc<dyn Journal
     assert_eq!(work.len(), begun.len(), "each once");
     let found = work.into_iter().map(|work| (work.stream, work.item.to_string()));
     assert_eq!(found.collect::<BTreeSet<_>>(), begun);
+}
+
+/// All timers, in pages of one piece a shard.
+async fn timers(journal: &Arc<dyn Journal>) -> Vec<PendingWork> {
+    let (mut work, mut from): (Vec<PendingWork>, Option<String>) = (Vec::new(), None);
+    loop {
+        let page = journal.pending(Queue::Timers, from.as_deref(), 1).await.unwrap();
+        work.extend(page.work);
+        from = page.next;
+        if from.is_none() {
+            work.sort_by_key(|work| work.due);
+            return work;
+        }
+    }
+}
+
+pub(super) async fn what_becomes_due_later_is_pending(journal: Arc<dyn Journal>) {
+    const YEAR_MS: u64 = 365 * 24 * 3_600_000;
+    let run = Driven::begin(&journal, run_id("t", "i"), "x").await;
+    let year = |years: u64| Timestamp::from_micros(1).plus_millis((100 + years) * YEAR_MS);
+    for years in 1..=5 {
+        let timer = TimerName::new(format!("t-{years}")).unwrap();
+        let (due, note) = (Deadline::At(year(years)), Payload::empty());
+        run.drive(DriverCommand::SetTimer { timer, due, note }).await;
+    }
+    let timer = TimerName::new("t-3").unwrap();
+    run.drive(DriverCommand::CancelTimer { timer }).await;
+    let pending = [1, 2, 4, 5].map(|years| PendingWork {
+        stream: run.stream(),
+        item: Item::Timer(TimerName::new(format!("t-{years}")).unwrap()),
+        due: year(years),
+    });
+    assert_eq!(timers(&journal).await, pending);
+    assert_eq!(due(&journal, Queue::Timers).await, [], "none of them is due");
 }
 
 pub(super) async fn what_is_written_wakes_a_worker(journal: Arc<dyn Journal>) {

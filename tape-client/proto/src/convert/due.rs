@@ -43,6 +43,8 @@ pub struct DueList {
     pub page_size: u32,
     /// Where the page begins; none for the first.
     pub page_token: Option<String>,
+    /// Whether work is listed that becomes due later, too.
+    pub pending: bool,
 }
 
 impl TryFrom<v1::ListDueRequest> for DueList {
@@ -52,6 +54,7 @@ impl TryFrom<v1::ListDueRequest> for DueList {
             filter: DueFilter::read(wire.queue, wire.tenants, wire.app.as_ref())?,
             page_size: wire.page_size,
             page_token: (!wire.page_token.is_empty()).then_some(wire.page_token),
+            pending: wire.pending,
         })
     }
 }
@@ -64,6 +67,7 @@ impl From<DueList> for v1::ListDueRequest {
             app: list.filter.app.map(Into::into),
             page_size: list.page_size,
             page_token: list.page_token.unwrap_or_default(),
+            pending: list.pending,
         }
     }
 }
@@ -113,7 +117,7 @@ pub struct DueHint {
     pub stream: StreamId,
     /// What it is.
     pub item: Item,
-    /// When it was due.
+    /// When it is due.
     pub due: Timestamp,
 }
 

@@ -9604,11 +9604,14 @@ pub struct ListDueRequest {
     /// Where the page begins: `next_page_token` of the page before; empty for the first.
     #[prost(string, tag = "5")]
     pub page_token: ::prost::alloc::string::String,
+    /// Whether work is listed that becomes due later, too.
+    #[prost(bool, tag = "6")]
+    pub pending: bool,
 }
 /// A page of due work. A page may be short, or have none, and not be the last.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ListDueResponse {
-    /// The work, the longest due of each shard first.
+    /// The work, in each shard in the order of when it is due.
     #[prost(message, repeated, tag = "1")]
     pub hints: ::prost::alloc::vec::Vec<Hint>,
     /// Where the next page begins; empty at the end. Opaque.
@@ -9648,7 +9651,7 @@ pub struct Hint {
     /// The stream that has it.
     #[prost(message, optional, tag = "1")]
     pub stream: ::core::option::Option<StreamId>,
-    /// When it was due.
+    /// When it is due.
     #[prost(int64, tag = "9")]
     pub due_us: i64,
     /// What it is.

@@ -1,5 +1,6 @@
 //! The configuration of the program: flags, `TAPE_*` variables, and a TOML file for longer settings.
 
+use crate::google::{CloudTasksEntry, PubsubEntry, TimersEntry};
 use crate::waking::WakeFlags;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, ValueEnum};
@@ -36,6 +37,15 @@ pub(crate) struct Flags {
         value_enum
     )]
     pub(crate) only: Vec<Kind>,
+    /// What wakes timers: the process itself, which sweeps the agenda, or tasks of Google Cloud Tasks.
+    #[arg(
+        long,
+        env = "TAPE_REACTOR_TIMERS",
+        value_name = "BY",
+        value_enum,
+        default_value = "sweep"
+    )]
+    pub(crate) timers: TimersBy,
     /// Where health and readiness are answered, at `/healthz` and `/readyz`; port 0 takes a free one.
     #[arg(long, env = "TAPE_LISTEN", value_name = "ADDRESS")]
     pub(crate) listen: Option<SocketAddr>,
@@ -65,6 +75,15 @@ pub(crate) enum Kind {
     Compensation,
 }
 
+/// What wakes timers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum TimersBy {
+    /// The process itself.
+    Sweep,
+    /// Tasks of Google Cloud Tasks.
+    CloudTasks,
+}
+
 /// The file.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -79,6 +98,7 @@ pub(crate) struct File {
     concurrency: Option<usize>,
     /// The agenda is looked at this often even where nothing wakes the reactors.
     sweep_ms: Option<u64>,
+    pub(crate) timers: TimersEntry,
     pub(crate) connectors: BTreeMap<ConnectorName, ConnectorEntry>,
     pub(crate) agents: BTreeMap<App, AgentEntry>,
 }
@@ -96,6 +116,8 @@ pub(crate) struct ConnectorEntry {
     pub(crate) headers_env: BTreeMap<String, String>,
     /// The program and its arguments.
     pub(crate) command: Option<Vec<String>>,
+    pub(crate) pubsub: Option<PubsubEntry>,
+    pub(crate) cloud_tasks: Option<CloudTasksEntry>,
     /// More environment variables of the worker that the program inherits.
     #[serde(default)]
     pub(crate) env: Vec<String>,
@@ -145,6 +167,8 @@ const fn sixteen() -> usize {
 const WORK: Duration = Duration::from_hours(1);
 /// The longest wait that can be set, in milliseconds: a week.
 pub(crate) const WAIT_MS_MAX: u64 = 7 * 24 * 3_600_000;
+/// The shortest time between sweeps that are tasks, in milliseconds: each of them is a task of its own.
+const TASKS_SWEEP_MS_MIN: u64 = 1_000;
 /// Most calls or pieces of work under way at once.
 const PLACES_MAX: usize = 10_000;
 
@@ -164,8 +188,8 @@ pub(crate) enum Misconfigured {
         line: usize,
         problem: String,
     },
-    #[error("connector '{connector}' is either `http` or `command`")]
-    Neither { connector: ConnectorName },
+    #[error("connector '{connector}' is one of `http`, `command`, `pubsub` and `cloud_tasks`")]
+    NotOneKind { connector: ConnectorName },
     #[error("`{of}` has either `url` or `command`")]
     NoAgent { of: String },
     #[error("`{key}` {problem}")]
@@ -304,6 +328,13 @@ impl File {
             ("sweep_ms", self.sweep_ms, 1..=WAIT_MS_MAX),
         ] {
             given.map_or(Ok(()), |given| within(key, given, &allowed))?;
+        }
+        if let Some(sweep) = self.timers.cloud_tasks.as_ref().and_then(|tasks| tasks.sweep_ms) {
+            within(
+                "timers.cloud_tasks.sweep_ms",
+                sweep,
+                &(TASKS_SWEEP_MS_MIN..=WAIT_MS_MAX),
+            )?;
         }
         let places = 1..=PLACES_MAX;
         self.concurrency

@@ -2,8 +2,11 @@
 
 mod agents;
 mod config;
+mod google;
 mod health;
 mod parts;
+mod published;
+mod timing;
 mod waking;
 
 use config::{File, Flags, Kind, Misconfigured};
@@ -19,6 +22,7 @@ use tape_reactors::{
     Compensation, Options, Outbox, PushEndpoint, Reactor, Reconciler, Recovery, Runner, Timers, Watched,
     Worker,
 };
+use timing::Timing;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::{JoinError, JoinSet};
@@ -76,11 +80,12 @@ async fn run(flags: Flags, environment: Arc<dyn Environment>) -> Result<(), Fail
         .unwrap_or_default();
     let holder = flags.holder.clone();
     let holder = holder.unwrap_or_else(|| own_name(environment.as_ref()));
-    let connectors = parts::connectors(&file, &environment)?;
+    let connectors = parts::connectors(&file, &environment).await?;
     let agents = Arc::new(agents::agents(&file, &environment)?);
     let stop = CancellationToken::new();
     let listens = flags.address().is_some();
     let waking = flags.waking.waking(listens, &environment, &stop).await?;
+    let timing = Timing::of(&flags, &file).await?;
     // Listened for before anything is announced: a signal that follows the announcement is not lost.
     let (mut interrupt, mut terminate) = (
         signal(SignalKind::interrupt()).map_err(io("listen for signals"))?,
@@ -91,6 +96,11 @@ async fn run(flags: Flags, environment: Arc<dyn Environment>) -> Result<(), Fail
         Some(wake) => wake.journal(journal),
         None => journal,
     });
+    let usual = file.options();
+    let usual = Options {
+        sweep: flags.waking.sweep().unwrap_or(usual.sweep),
+        ..usual
+    };
     let mut reactors = Vec::new();
     let worker = Worker::new(journal.clone(), connectors, holder.clone(), file.terms());
     for kind in flags.kinds() {
@@ -104,14 +114,11 @@ async fn run(flags: Flags, environment: Arc<dyn Environment>) -> Result<(), Fail
             Kind::Timers => Arc::new(Timers::new(Arc::new(journal.clone()))),
             Kind::Compensation => Arc::new(Compensation::new(worker.clone())),
         };
-        reactors.push(reactor);
+        reactors.push((reactor, timing.options(*kind, usual)));
     }
-    let usual = file.options();
-    let options = Options {
-        sweep: flags.waking.sweep().unwrap_or(usual.sweep),
-        ..usual
-    };
-    let mut tasks = start(&journal, reactors, options, &stop);
+    let mut tasks = start(&journal, reactors, &stop);
+    #[cfg(feature = "cloud-tasks")]
+    timing.start(&journal, &waking, &mut tasks, &stop);
     let endpoint = waking.start(&mut tasks, &stop);
     announce(&flags, &journal, endpoint, &stop).await?;
     let told = tokio::select! {
@@ -126,12 +133,11 @@ async fn run(flags: Flags, environment: Arc<dyn Environment>) -> Result<(), Fail
 
 fn start(
     journal: &Watched,
-    reactors: Vec<Arc<dyn Reactor>>,
-    options: Options,
+    reactors: Vec<(Arc<dyn Reactor>, Options)>,
     stop: &CancellationToken,
 ) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
-    for reactor in reactors {
+    for (reactor, options) in reactors {
         let runner = Runner::new(journal.clone(), reactor, options);
         tasks.spawn(runner.run(stop.clone()));
     }

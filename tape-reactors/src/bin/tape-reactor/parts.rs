@@ -1,37 +1,63 @@
 //! Builds connectors and agents from the configuration.
 
 use crate::config::{ConnectorEntry, File, Misconfigured};
+use crate::google::{CloudTasksEntry, PubsubEntry};
+use crate::published;
 use std::sync::Arc;
 use tape_core::id::ConnectorName;
 use tape_environment::Environment;
-use tape_reactors::{CommandConnector, Connectors, HttpConnector, HttpError};
+use tape_reactors::{CommandConnector, Connectors, HttpConnector, HttpEndpoints, HttpError};
 
-pub(crate) fn connectors(
+pub(crate) async fn connectors(
     file: &File,
     environment: &Arc<dyn Environment>,
 ) -> Result<Connectors, Misconfigured> {
     let mut all = Connectors::new();
     for (name, entry) in &file.connectors {
-        let places = entry.concurrency;
-        all = match (&entry.http, entry.command.as_deref()) {
-            (Some(_), None) => all.with(name.clone(), http(name, entry)?, places),
-            (None, Some([program, args @ ..])) => {
+        let (name_of, places) = (name.clone(), entry.concurrency);
+        all = match entry.kind(name)? {
+            Upstream::Http(endpoints) => all.with(name_of, http(name, entry, endpoints)?, places),
+            Upstream::Command(command) => {
                 no_headers(name, entry)?;
-                all.with(
-                    name.clone(),
-                    command(name, entry, program, args)?.environment(Arc::clone(environment)),
-                    places,
-                )
+                let [program, args @ ..] = command else {
+                    return Err(Misconfigured::no_program(&format!("connectors.{name}")));
+                };
+                let command = self::command(name, entry, program, args)?;
+                all.with(name_of, command.environment(Arc::clone(environment)), places)
             }
-            (None, Some([])) => return Err(Misconfigured::no_program(&format!("connectors.{name}"))),
-            _ => {
-                return Err(Misconfigured::Neither {
-                    connector: name.clone(),
-                });
-            }
+            Upstream::Pubsub(topic) => published::to_topic(all, name, entry, topic).await?,
+            Upstream::CloudTasks(queue) => published::to_queue(all, name, entry, queue).await?,
         };
     }
     Ok(all)
+}
+
+/// The kind of an upstream.
+enum Upstream<'a> {
+    Http(&'a HttpEndpoints),
+    Command(&'a [String]),
+    Pubsub(&'a PubsubEntry),
+    CloudTasks(&'a CloudTasksEntry),
+}
+
+impl ConnectorEntry {
+    /// Its only kind.
+    fn kind(&self, name: &ConnectorName) -> Result<Upstream<'_>, Misconfigured> {
+        match (
+            &self.http,
+            self.command.as_deref(),
+            &self.pubsub,
+            &self.cloud_tasks,
+        ) {
+            (Some(http), None, None, None) => Ok(Upstream::Http(http)),
+            (None, Some(command), None, None) => Ok(Upstream::Command(command)),
+            (None, None, Some(pubsub), None) => Ok(Upstream::Pubsub(pubsub)),
+            (None, None, None, Some(queue)) => Ok(Upstream::CloudTasks(queue)),
+            _ => Err(Misconfigured::NotOneKind {
+                connector: name.clone(),
+            }),
+        }
+    }
 }
 
 /// Words that stand for values of a call in a template.
@@ -99,41 +125,51 @@ fn no_headers(name: &ConnectorName, entry: &ConnectorEntry) -> Result<(), Miscon
         if !headers.is_empty() {
             return Err(Misconfigured::Invalid {
                 key: format!("connectors.{name}.{key}"),
-                problem: "is allowed beside `http` only: a command is sent no headers".to_owned(),
+                problem: "is not allowed beside `command`: a command is sent no headers".to_owned(),
             });
         }
     }
     Ok(())
 }
 
-fn http(name: &ConnectorName, entry: &ConnectorEntry) -> Result<HttpConnector, Misconfigured> {
-    let endpoints = entry.http.clone().ok_or_else(|| Misconfigured::Neither {
-        connector: name.clone(),
-    })?;
-    if !entry.env.is_empty() {
-        return Err(Misconfigured::Invalid {
-            key: format!("connectors.{name}.env"),
-            problem: "is allowed beside `command` only: `headers_env` sends a variable as a header"
-                .to_owned(),
-        });
-    }
-    let of = |what: &str| format!("connectors.{name}{what}");
-    let mut secrets = Vec::new();
-    for (header, from) in &entry.headers_env {
-        secrets.push((
-            header.as_str(),
-            variable(of(&format!(".headers_env.{header}")), from)?,
-        ));
-    }
+fn http(
+    name: &ConnectorName,
+    entry: &ConnectorEntry,
+    endpoints: &HttpEndpoints,
+) -> Result<HttpConnector, Misconfigured> {
+    no_env(name, entry)?;
+    let secrets = secrets(name, entry)?;
     let secrets = secrets.iter().map(|(header, value)| (*header, value.as_str()));
-    let connector = HttpConnector::new(endpoints, secrets);
-    let mut connector = connector.map_err(|source| unusable(&of(".http"), source))?;
+    let connector = HttpConnector::new(endpoints.clone(), secrets);
+    let mut connector = connector.map_err(|source| unusable(&format!("connectors.{name}.http"), source))?;
     for (header, value) in &entry.headers {
         connector = connector
             .header(header, value)
-            .map_err(|source| unusable(&of(""), source))?;
+            .map_err(|source| unusable(&format!("connectors.{name}"), source))?;
     }
     Ok(connector)
+}
+
+/// The headers whose values come from the environment, by name.
+pub(crate) fn secrets<'a>(
+    name: &ConnectorName,
+    entry: &'a ConnectorEntry,
+) -> Result<Vec<(&'a str, String)>, Misconfigured> {
+    let secrets = entry.headers_env.iter().map(|(header, from)| {
+        let value = variable(format!("connectors.{name}.headers_env.{header}"), from)?;
+        Ok((header.as_str(), value))
+    });
+    secrets.collect()
+}
+
+pub(crate) fn no_env(name: &ConnectorName, entry: &ConnectorEntry) -> Result<(), Misconfigured> {
+    if entry.env.is_empty() {
+        return Ok(());
+    }
+    Err(Misconfigured::Invalid {
+        key: format!("connectors.{name}.env"),
+        problem: "is allowed beside `command` only: `headers_env` sends a variable as a header".to_owned(),
+    })
 }
 
 pub(crate) fn unusable(of: &str, source: HttpError) -> Misconfigured {

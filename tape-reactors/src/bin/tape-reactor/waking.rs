@@ -81,7 +81,26 @@ fn sweep(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// Whose tokens the program takes at its endpoint.
+#[cfg_attr(
+    not(feature = "cloud-tasks"),
+    expect(dead_code, reason = "no other build reads it")
+)]
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pushed<'a> {
+    /// The service account.
+    pub(crate) account: &'a str,
+    /// The audience.
+    pub(crate) audience: &'a str,
+}
+
 impl WakeFlags {
+    /// Whose tokens wake the reactors; none where nothing is pushed.
+    pub(crate) fn pushed(&self) -> Option<Pushed<'_>> {
+        let (account, audience) = (self.push_account.as_deref()?, self.push_audience.as_deref()?);
+        (self.wake == Source::Push).then_some(Pushed { account, audience })
+    }
+
     /// How often the agenda is looked at, if that is said.
     pub(crate) const fn sweep(&self) -> Option<Duration> {
         self.sweep

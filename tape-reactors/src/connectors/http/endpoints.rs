@@ -39,6 +39,55 @@ pub struct HttpEndpoints {
     pub not_done: Vec<HttpPattern>,
 }
 
+/// The endpoints where the subscriber of what is published, such as to a topic, is asked what came of it, as in [`HttpEndpoints`].
+#[derive(Clone, PartialEq, Eq, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HttpAnswers {
+    /// `GET`: returns the outcome of an effect.
+    pub observe: String,
+    /// The pattern of answers to `observe` that say that it happened once.
+    pub found: Option<HttpPattern>,
+    /// The pattern of answers to `observe` that say that it did not happen, and that no message about it can still arrive.
+    pub absent: Option<HttpPattern>,
+    /// `GET`: returns whether an effect is undone.
+    pub undone: Option<String>,
+    /// The pattern of answers to `undone` that say that it is undone.
+    pub is_undone: Option<HttpPattern>,
+    /// The pattern of answers to `undone` that say that it is not undone.
+    pub not_undone: Option<HttpPattern>,
+}
+
+/// Its URLs may have secrets.
+impl fmt::Debug for HttpAnswers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HttpAnswers").finish_non_exhaustive()
+    }
+}
+
+impl From<HttpAnswers> for HttpEndpoints {
+    fn from(answers: HttpAnswers) -> Self {
+        let HttpAnswers {
+            observe,
+            found,
+            absent,
+            undone,
+            is_undone,
+            not_undone,
+        } = answers;
+        Self {
+            // Nothing is dispatched there: only questions are asked.
+            dispatch: observe.clone(),
+            observe: Some(observe),
+            found,
+            absent,
+            undone,
+            is_undone,
+            not_undone,
+            ..Self::default()
+        }
+    }
+}
+
 /// A pattern of an upstream's answers. All of it must match.
 ///
 /// A bare status may come from any proxy on the way: a router answers 404 to a misspelt URL. So name something that only the upstream's own

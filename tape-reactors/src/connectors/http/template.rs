@@ -168,7 +168,7 @@ fn distance(one: &str, other: &str) -> usize {
 }
 
 /// Percent-encoded, except characters that are safe in every part of a URL or header.
-pub(super) fn encoded(text: &str) -> String {
+pub(in crate::connectors) fn encoded(text: &str) -> String {
     let mut encoded = String::with_capacity(text.len());
     for byte in text.bytes() {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {

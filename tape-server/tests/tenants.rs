@@ -100,6 +100,7 @@ async fn due_work_is_listed_by_tenant_and_app_over_pages() {
                 app: app.map(str::to_owned),
                 page_size: 1,
                 page_token,
+                pending: false,
             };
             let page = work.list_due(list).await.unwrap().into_inner();
             assert!(page.hints.len() <= 1);

@@ -257,7 +257,7 @@ mod tests {
             hint(v1::StreamId::default(), recovery()),
             hint(run, recovery()),
         ]);
-        let items: Vec<_> = work.iter().map(|hint| hint.item.to_string()).collect();
+        let items: Vec<_> = work.map(|hint| hint.item.to_string()).collect();
         assert_eq!(items, ["run"]);
     }
 }

@@ -59,9 +59,11 @@ impl Part {
         let settings = self.relay.settings;
         let mut outage = Outage::new(SAID_AGAIN);
         let mut disabled = Outage::new(SAID_DISABLED_AGAIN);
+        // Whether it was taken away, by another process or by a person.
+        let mut had = false;
         let mut backoff = Backoff::new(settings.backoff, settings.backoff_max);
         while !self.stop.is_cancelled() {
-            let wait = match self.claim(&mut disabled).await {
+            let wait = match self.claim(&mut disabled, &mut had).await {
                 Ok(Some((epoch, place))) => {
                     self.say_back(&mut outage);
                     let begun = Instant::now();
@@ -72,8 +74,7 @@ impl Part {
                     match ended {
                         Ended::Stopped => return,
                         Ended::Lost => {
-                            add(&self.counters.takeovers, 1);
-                            tracing::info!(part = %self.part, "another process carries the part");
+                            had = true;
                             self.next_claim()
                         }
                         Ended::Disabled => self.next_claim(),
@@ -103,13 +104,13 @@ impl Part {
         }
     }
 
-    async fn claim(&self, said: &mut Outage) -> Result<Option<(Epoch, Place)>, JournalError> {
+    async fn claim(&self, said: &mut Outage, had: &mut bool) -> Result<Option<(Epoch, Place)>, JournalError> {
         let relays = self.journal.relays();
         let claim = relays.claim(&self.part, &self.holder, self.relay.settings.lease);
         let now = Instant::now().into_std();
         match claim.await? {
             ClaimAnswer::Claimed { epoch, place } => {
-                said.back(now);
+                (*had, _) = (false, said.back(now));
                 Ok(Some((epoch, *place)))
             }
             ClaimAnswer::Held(Held::Disabled(disabled)) => {
@@ -120,6 +121,10 @@ impl Part {
                 Ok(None)
             }
             ClaimAnswer::Held(held) => {
+                if std::mem::take(had) {
+                    add(&self.counters.takeovers, 1);
+                    tracing::info!(part = %self.part, %held, "another process carries the part now");
+                }
                 tracing::debug!(part = %self.part, %held, "the part is not free");
                 Ok(None)
             }

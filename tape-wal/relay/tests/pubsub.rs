@@ -1,5 +1,7 @@
 //! What the sink for Pub/Sub does beyond the promises of every sink, with Google's emulator.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 #[path = "../../../tape-store/tests/proxy/mod.rs"]
 mod proxy;
 mod pubsub_emulator;

@@ -58,7 +58,7 @@ impl Writer {
             }
             let near = self.seen.wait_for(|seen| *seen + AHEAD_MAX >= written).await;
             near.expect("the consumer goes on");
-            let name = ValueName::new(&format!("writer-{}-{}", self.n, round % VALUES)).unwrap();
+            let name = ValueName::new(format!("writer-{}-{}", self.n, round % VALUES)).unwrap();
             let value = Payload::json(&json!({ "writer": self.n, "round": round }));
             tape.value(tenant.clone(), name).put(value).await.unwrap();
             self.written.fetch_add(1, Ordering::SeqCst);

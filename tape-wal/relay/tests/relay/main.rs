@@ -2,10 +2,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-mod adversary;
 mod meddled;
 mod refused;
 mod resumed;
 mod stopped;
 mod taken;
+mod troubled;
 mod world;

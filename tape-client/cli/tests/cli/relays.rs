@@ -106,19 +106,28 @@ async fn relays_are_listed_with_their_state_and_lag() {
         {"carried":0,"delivered":17,"holders":[],"lag":{"entries":0,"more":false,"oldest":null,"oldest_ms":0},"parts":1,"refused":1,"relay":"acme/fraud","standing":"idle","state":"idle"}
         {"cut":false,"listed":1}
     "#]]);
-    seeded.says(&["relay", "list", "--tenant", "other"], &expect![[r#"
+    seeded.says(
+        &["relay", "list", "--tenant", "other"],
+        &expect![[r#"
         none
-    "#]]);
-    seeded.says(&["relay", "status", "*/lake"], &expect![[r#"
+    "#]],
+    );
+    seeded.says(
+        &["relay", "status", "*/lake"],
+        &expect![[r#"
         */lake/0  failing since 2026-11-22 13:00:00.000
           sent      0 delivered, 0 refused
           reached   no entry yet, 16 entries behind, the oldest of 2026-11-22 12:00:00.000
           moved     2026-11-22 13:00:00.000
           shard 0   (the beginning)
-    "#]]);
-    seeded.refuses(&["relay", "status", "acme/none"], &expect![[r#"
+    "#]],
+    );
+    seeded.refuses(
+        &["relay", "status", "acme/none"],
+        &expect![[r#"
         tape: relay: no process has carried a part of acme/none yet
-    "#]]);
+    "#]],
+    );
     seeded.refuses(&["relay", "status", "fraud"], &expect![[r#"
         error: invalid value 'fraud' for '<RELAY>': relay: is not of the form TENANT/NAME, or */NAME for one of all tenants
 
@@ -139,23 +148,35 @@ async fn a_relay_is_stopped_and_goes_on() {
     let relays = WithRelays::new().await;
     let (seeded, before) = (&relays.seeded, relays.place("acme/fraud"));
     let disable = ["relay", "disable", "acme/fraud", "--reason", "maintenance"];
-    seeded.refuses(&disable, &expect![[r#"
+    seeded.refuses(
+        &disable,
+        &expect![[r#"
         tape: the journal has to say who decides this: say --as NAME, or set TAPE_PRINCIPAL
-    "#]]);
-    seeded.says(&as_mia(&disable), &expect![[r#"
+    "#]],
+    );
+    seeded.says(
+        &as_mia(&disable),
+        &expect![[r#"
         acme/fraud is disabled, in 1 part
-    "#]]);
+    "#]],
+    );
     let list = || String::from_utf8(seeded.tape(&["relay", "list"]).stdout).unwrap();
     assert!(list().contains("disabled since "), "{}", list());
     assert!(list().contains(": maintenance"), "{}", list());
-    seeded.says(&as_mia(&["relay", "enable", "acme/fraud"]), &expect![[r#"
+    seeded.says(
+        &as_mia(&["relay", "enable", "acme/fraud"]),
+        &expect![[r#"
         acme/fraud may run, in 1 part
-    "#]]);
+    "#]],
+    );
     assert!(!list().contains("disabled"), "{}", list());
     assert_eq!(relays.place("acme/fraud"), before);
-    seeded.refuses(&as_mia(&["relay", "enable", "acme/none"]), &expect![[r#"
+    seeded.refuses(
+        &as_mia(&["relay", "enable", "acme/none"]),
+        &expect![[r#"
         tape: relay: no process has carried a part of acme/none yet
-    "#]]);
+    "#]],
+    );
     let no_reason = ["relay", "disable", "acme/fraud", "--reason", ""];
     assert_eq!(seeded.tape(&as_mia(&no_reason)).status.code(), Some(1));
 }
@@ -168,22 +189,34 @@ async fn a_relay_is_put_elsewhere_once_its_operator_says_yes() {
     let (end, lag) = relays.place("acme/fraud");
     assert_eq!(lag, 0);
     for (to, says) in [
-        ("beginning", expect![[r#"
+        (
+            "beginning",
+            expect![[r#"
             tape: nothing was done: this puts acme/fraud at the beginning of the feed: it sends everything again, 17 events were delivered until now. Without a terminal to ask on, add --yes
-        "#]]),
-        ("end", expect![[r#"
+        "#]],
+        ),
+        (
+            "end",
+            expect![[r#"
             tape: nothing was done: this puts acme/fraud at the end of the feed: what it has not passed, 0 entries, is never sent. Without a terminal to ask on, add --yes
-        "#]]),
-        ("0=", expect![[r#"
+        "#]],
+        ),
+        (
+            "0=",
+            expect![[r#"
             tape: nothing was done: this puts shards of acme/fraud elsewhere: what lies behind the new places is sent again, and what lies before them and was not sent yet is never sent. Without a terminal to ask on, add --yes
-        "#]]),
+        "#]],
+        ),
     ] {
         seeded.refuses(&[&["--as", "mia"], &reset(to)[..]].concat(), &says);
         assert_eq!(relays.place("acme/fraud"), (end.clone(), 0), "{to}");
     }
-    seeded.says(&as_mia(&reset("beginning")), &expect![[r#"
+    seeded.says(
+        &as_mia(&reset("beginning")),
+        &expect![[r#"
         acme/fraud is put there, in 1 part
-    "#]]);
+    "#]],
+    );
     let (beginning, lag) = relays.place("acme/fraud");
     assert_eq!(beginning["0"], "");
     assert!(lag > 0);
@@ -214,12 +247,18 @@ async fn a_relay_that_is_not_used_any_more_is_forgotten() {
     seeded.refuses(&[&["--as", "mia"], &forget[..]].concat(), &expect![[r#"
         tape: nothing was done: this forgets where */lake is, in 1 part: a relay of that name begins anew. Without a terminal to ask on, add --yes
     "#]]);
-    seeded.says(&as_mia(&forget), &expect![[r#"
+    seeded.says(
+        &as_mia(&forget),
+        &expect![[r#"
         */lake is forgotten, in 1 part
-    "#]]);
-    seeded.refuses(&as_mia(&forget), &expect![[r#"
+    "#]],
+    );
+    seeded.refuses(
+        &as_mia(&forget),
+        &expect![[r#"
         tape: relay: no process has carried a part of */lake yet
-    "#]]);
+    "#]],
+    );
     let listed = String::from_utf8(seeded.tape(&["relay", "list"]).stdout).unwrap();
     assert!(
         listed.starts_with("acme/fraud") && !listed.contains("lake"),
@@ -236,10 +275,13 @@ async fn what_a_sink_refused_is_listed_until_it_was_sent_again() {
     let first = relays.refuse(&of_all, 3, "400 bad").await;
     relays.refuse(&of_all, 5, "413 too large").await;
     let list = ["relay", "refused", "*/lake", "--tenant", "acme"];
-    seeded.says(&list, &expect![[r#"
+    seeded.says(
+        &list,
+        &expect![[r#"
         1  2026-11-22 13:00:00.000  acme/run/treasury/ann/s1/done entry 3  after 3 attempts: 400 bad
         2  2026-11-22 13:00:00.000  acme/run/treasury/ann/s1/done entry 5  after 3 attempts: 413 too large
-    "#]]);
+    "#]],
+    );
     let body = RelayCommand::Redelivered { refusal: first };
     let again = Command::new(relays.engine.request_id(), body);
     relays.engine.record(&of_all, again).await.unwrap();
@@ -247,12 +289,18 @@ async fn what_a_sink_refused_is_listed_until_it_was_sent_again() {
         {"at":"2026-11-22 13:00:00.000","attempts":3,"reason":"413 too large","refusal":2,"seq":5,"stream":"acme/run/treasury/ann/s1/done"}
         {"cut":false,"listed":1}
     "#]]);
-    seeded.says(&["relay", "refused", "acme/fraud"], &expect![[r#"
+    seeded.says(
+        &["relay", "refused", "acme/fraud"],
+        &expect![[r#"
         none
-    "#]]);
-    seeded.refuses(&["relay", "refused", "*/lake"], &expect![[r#"
+    "#]],
+    );
+    seeded.refuses(
+        &["relay", "refused", "*/lake"],
+        &expect![[r#"
         tape: tenant: has to be said with --tenant: */lake has a record in each tenant
-    "#]]);
+    "#]],
+    );
     seeded.refuses(
         &["relay", "refused", "acme/fraud", "--tenant", "other"],
         &expect![[r#"
@@ -266,9 +314,12 @@ async fn an_erasure_lacks_the_receipts_of_subscribers_that_did_not_confirm_it() 
     let relays = WithRelays::new().await;
     let (seeded, engine) = (&relays.seeded, &relays.engine);
     let receipts = ["relay", "receipts", "acme/fraud"];
-    seeded.says(&receipts, &expect![[r#"
+    seeded.says(
+        &receipts,
+        &expect![[r#"
         none
-    "#]]);
+    "#]],
+    );
     let run: StreamId = DONE.replace("acme/", "acme/run/").parse().unwrap();
     let mut erased = Vec::new();
     for seq in [1, 5] {
@@ -296,7 +347,8 @@ async fn an_erasure_lacks_the_receipts_of_subscribers_that_did_not_confirm_it() 
     let first = confirm("partner", &erased[0]);
     expect![[r#"
         entry 1: records the receipt
-    "#]].assert_eq(&first);
+    "#]]
+    .assert_eq(&first);
     assert_eq!(confirm("partner", &erased[0]), first, "it is on record once");
     confirm("lake", &erased[0]);
     confirm("lake", &erased[1]);

@@ -4,7 +4,7 @@ use crate::client::Tape;
 use crate::error::Error;
 use crate::retry::until_answered;
 use tape_api::argument::check_reason;
-use tape_api::relays::{Control, PlacePage, PlaceQuery};
+use tape_api::relays::{Control, Controlled, PlacePage, PlaceQuery};
 use tape_core::command::RelayCommand;
 use tape_core::entry::relay::RecordedErasure;
 use tape_core::id::{RelayId, RelayStream, Seq, SubscriberName};
@@ -26,12 +26,13 @@ impl Tape {
         .await
     }
 
-    /// Stops a relay, lets it go on, puts it elsewhere or forgets it. Returns how many parts it has: none where no process has carried one yet.
+    /// Stops a relay, lets it go on, puts it elsewhere or forgets it. Returns to how many parts that was done, and which could not be
+    /// read.
     ///
     /// # Errors
     /// [`Error::Invalid`] where there is no reason or it is too long, or where a cursor is none of this journal; [`Error::Unavailable`] where
     /// the journal is out of reach.
-    pub async fn control_relay(&self, relay: &RelayId, control: &Control) -> Result<u64, Error> {
+    pub async fn control_relay(&self, relay: &RelayId, control: &Control) -> Result<Controlled, Error> {
         if let Control::Disable { reason } = control {
             // Here it has a name of its own in the error.
             check_reason(reason).map_err(|wrong| Error::invalid(wrong.what, wrong.problem))?;

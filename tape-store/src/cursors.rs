@@ -5,8 +5,9 @@ use crate::error::StoreError;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-/// Longest name of a record, in bytes.
-pub const RECORD_NAME_BYTES_MAX: usize = 1_024;
+/// Longest name of a record, in bytes: that of a part of a relay has two names of [`NAME_BYTES_MAX`](tape_core::limits::NAME_BYTES_MAX),
+/// each byte of them escaped as three, and some more. Keys of the databases have at most 2,700.
+pub const RECORD_NAME_BYTES_MAX: usize = 1_280;
 /// Largest record, in bytes.
 pub const RECORD_BYTES_MAX: usize = 1024 * 1024;
 /// Greatest version of a record: databases have signed numbers.

@@ -131,6 +131,9 @@ macro_rules! __journal_conformance_list {
             relays::a_place_is_what_its_moves_made_it;
             relays::a_relay_that_is_disabled_is_no_process_s;
             relays::a_relay_is_put_at_other_places;
+            relays::a_part_of_a_relay_that_never_began_is_put_elsewhere;
+            relays::a_relay_whose_place_makes_no_sense_hides_no_other;
+            relays::a_relay_of_the_longest_names_has_a_place;
             relays::a_relay_that_is_forgotten_begins_anew;
             relays::relays_are_listed_in_the_order_of_their_names;
             relays::the_lag_of_a_relay_is_what_it_has_not_passed;

@@ -51,9 +51,9 @@ pub trait Relays: Send + Sync {
         limit: u32,
     ) -> Result<PlacePage, JournalError>;
 
-    /// Does something to all parts of a relay. Processes that carry them notice with their next move. Returns the number of parts there are:
-    /// none where no process has claimed one yet.
-    async fn control(&self, relay: &RelayId, control: &Control) -> Result<u64, JournalError>;
+    /// Does something to all parts of a relay. Processes that carry them notice with their next move. A part whose record cannot be read is
+    /// reported and left as it is, except that it can be forgotten.
+    async fn control(&self, relay: &RelayId, control: &Control) -> Result<Controlled, JournalError>;
 
     /// Records something of a relay in the stream that it has in a tenant. The reply names the entry that says it: the first, where the same is
     /// on record already.
@@ -118,24 +118,24 @@ pub struct PartStatus {
     pub place: Place,
     /// For how long its holder has it yet, in milliseconds of the journal's time; zero where no process has it.
     pub left_ms: u64,
-    /// What it has not passed yet.
-    pub lag: Lag,
+    /// What it has not passed yet; or why that is not known, for people: the store refuses its cursor, or cannot be read there.
+    pub lag: Result<Lag, String>,
 }
 
-/// What a part has not passed yet.
+/// What a part has not passed yet, as far as was looked: the first [`LAG_ENTRIES_MAX`] entries behind its cursors, of all tenants.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Lag {
-    /// How many entries of its tenant, or of all, whatever its filter chooses. Counted up to [`LAG_ENTRIES_MAX`].
+    /// How many of the entries that were looked at are of its tenant, or of any, whatever its filter chooses.
     pub entries: u64,
-    /// Whether there are more than were counted.
+    /// Whether there are entries behind those that were looked at. Then the part has not passed `entries` at least, which may be none.
     pub is_more: bool,
-    /// When the first of them was written; none where there is none.
+    /// When the first of them was written; none where none was found.
     pub oldest: Option<Timestamp>,
     /// For how long that one has waited, in milliseconds of the journal's time.
     pub millis: u64,
 }
 
-/// To how many entries the lag of a part is counted. Beyond it, that there are more is all that is told.
+/// How many entries are looked at for the lag of a part, or one of each shard where that is more.
 pub const LAG_ENTRIES_MAX: u64 = 10_000;
 
 /// What to do to a relay.
@@ -148,12 +148,25 @@ pub enum Control {
     },
     /// Let it go on from where it stopped.
     Enable,
-    /// Put it at the beginning of the feed: it sends everything again.
+    /// Put it at the beginning of the feed: it sends everything again. Shards that a part has not begun yet are put there as well: of a relay
+    /// that has one part, number 0, all shards; of others the shard with the number of the part.
     ToBeginning,
-    /// Put it at the end of the feed: it sends nothing of what it has not sent yet.
+    /// Put it at the end of the feed: it sends nothing of what it has not sent yet. For the same shards.
     ToEnd,
     /// Put shards that it has begun at other places, which are cursors of this journal. The others stay.
     To(BTreeMap<u16, Bytes>),
     /// Forget that it ever was. One of its name begins anew.
     Forget,
 }
+
+/// To how many parts a [`Control`] was applied.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Controlled {
+    /// The parts; none where no process has claimed one yet.
+    pub parts: u64,
+    /// Records of the relay that cannot be read, by name, and why. They are as before. The first [`UNREADABLE_MAX`] of them.
+    pub unreadable: Vec<(String, String)>,
+}
+
+/// How many records that cannot be read a [`Control`] reports.
+pub const UNREADABLE_MAX: usize = 64;

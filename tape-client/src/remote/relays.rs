@@ -7,7 +7,9 @@ use super::{Remote, message_bytes_max};
 use async_trait::async_trait;
 use std::time::Duration;
 use tape_api::argument::relay_lease_ms;
-use tape_api::relays::{ClaimAnswer, Control, Lag, MoveAnswer, PartStatus, PlacePage, PlaceQuery};
+use tape_api::relays::{
+    ClaimAnswer, Control, Controlled, Lag, MoveAnswer, PartStatus, PlacePage, PlaceQuery,
+};
 use tape_api::{JournalError, Relays};
 use tape_core::command::{Command, RelayCommand};
 use tape_core::id::{Epoch, Holder, RelayId, RelayPart, RelayStream, Seq};
@@ -22,6 +24,7 @@ use tape_proto::v1::advance_relay_part_response::{Answer as Moved, Fenced};
 use tape_proto::v1::claim_relay_part_response as claimed;
 use tape_proto::v1::list_relay_parts_request::Which;
 use tape_proto::v1::list_relay_parts_response as listed;
+use tape_proto::v1::list_relay_parts_response::part::Behind;
 use tape_proto::v1::relay_service_client::RelayServiceClient;
 use tonic::transport::Channel;
 
@@ -95,15 +98,15 @@ impl Relays for Remote {
         };
         let list = |channel| async move { relays(channel).list_relay_parts(request).await };
         let page = self.link.ask(list).await?;
-        let unreadable = page.unreadable.into_iter();
+        let unreadable = page.unreadable.into_iter().map(unreadable_part);
         Ok(PlacePage {
             parts: page.parts.into_iter().map(part).collect::<Result<_, _>>()?,
-            unreadable: unreadable.map(|part| (part.name, part.problem)).collect(),
+            unreadable: unreadable.collect(),
             next: next_page(from, page.next_page_token)?,
         })
     }
 
-    async fn control(&self, relay: &RelayId, control: &Control) -> Result<u64, JournalError> {
+    async fn control(&self, relay: &RelayId, control: &Control) -> Result<Controlled, JournalError> {
         match control {
             Control::Disable { reason } => self.disable(relay, reason.clone()).await,
             Control::Enable => self.enable(relay).await,
@@ -126,34 +129,38 @@ impl Relays for Remote {
 }
 
 impl Remote {
-    async fn disable(&self, relay: &RelayId, reason: String) -> Result<u64, JournalError> {
+    async fn disable(&self, relay: &RelayId, reason: String) -> Result<Controlled, JournalError> {
         let relay = Some(relay.clone().into());
         let request = v1::DisableRelayRequest { relay, reason };
         let request = tape_proto::fitting(request).map_err(failed)?;
         let disable = |channel| async move { relays(channel).disable_relay(request).await };
-        Ok(self.link.ask(disable).await?.parts)
+        let answer = self.link.ask(disable).await?;
+        Ok(controlled(answer.parts, answer.unreadable))
     }
 
-    async fn enable(&self, relay: &RelayId) -> Result<u64, JournalError> {
+    async fn enable(&self, relay: &RelayId) -> Result<Controlled, JournalError> {
         let relay = Some(relay.clone().into());
         let request = v1::EnableRelayRequest { relay };
         let enable = |channel| async move { relays(channel).enable_relay(request).await };
-        Ok(self.link.ask(enable).await?.parts)
+        let answer = self.link.ask(enable).await?;
+        Ok(controlled(answer.parts, answer.unreadable))
     }
 
-    async fn put(&self, relay: &RelayId, to: RelayTarget) -> Result<u64, JournalError> {
+    async fn put(&self, relay: &RelayId, to: RelayTarget) -> Result<Controlled, JournalError> {
         let relay = relay.clone();
         let request = v1::ResetRelayRequest::from(RelayReset { relay, to });
         let request = tape_proto::fitting(request).map_err(failed)?;
         let reset = |channel| async move { relays(channel).reset_relay(request).await };
-        Ok(self.link.ask(reset).await?.parts)
+        let answer = self.link.ask(reset).await?;
+        Ok(controlled(answer.parts, answer.unreadable))
     }
 
-    async fn forget(&self, relay: &RelayId) -> Result<u64, JournalError> {
+    async fn forget(&self, relay: &RelayId) -> Result<Controlled, JournalError> {
         let relay = Some(relay.clone().into());
         let request = v1::ForgetRelayRequest { relay };
         let forget = |channel| async move { relays(channel).forget_relay(request).await };
-        Ok(self.link.ask(forget).await?.parts)
+        let answer = self.link.ask(forget).await?;
+        Ok(controlled(answer.parts, Vec::new()))
     }
 
     async fn ask_record(&self, report: RelayReport) -> Result<Reply, JournalError> {
@@ -204,17 +211,33 @@ fn claimed(response: v1::ClaimRelayPartResponse) -> Result<ClaimAnswer, JournalE
     })
 }
 
+fn controlled(parts: u64, unreadable: Vec<v1::UnreadableRelayPart>) -> Controlled {
+    Controlled {
+        parts,
+        unreadable: unreadable.into_iter().map(unreadable_part).collect(),
+    }
+}
+
+fn unreadable_part(wire: v1::UnreadableRelayPart) -> (String, String) {
+    (wire.name, wire.problem)
+}
+
 fn part(wire: listed::Part) -> Result<PartStatus, JournalError> {
-    let lag = wire.lag.unwrap_or_default();
     Ok(PartStatus {
         part: required("part", wire.part)?,
         place: required("place", wire.place)?,
         left_ms: wire.left_ms,
-        lag: Lag {
-            entries: lag.entries,
-            is_more: lag.more,
-            oldest: lag.oldest_us.map(Timestamp::from_micros),
-            millis: lag.oldest_ms,
+        lag: match wire
+            .behind
+            .ok_or_else(|| failed(InvalidField::missing("behind")))?
+        {
+            Behind::Lag(lag) => Ok(Lag {
+                entries: lag.entries,
+                is_more: lag.more,
+                oldest: lag.oldest_us.map(Timestamp::from_micros),
+                millis: lag.oldest_ms,
+            }),
+            Behind::LagProblem(problem) => Err(problem),
         },
     })
 }

@@ -7,7 +7,9 @@ use crate::failure::of_query;
 use std::time::Duration;
 use tape_api::Relays;
 use tape_api::argument::PLACES;
-use tape_api::relays::{ClaimAnswer, Control, Lag, MoveAnswer, PartStatus, PlacePage, PlaceQuery};
+use tape_api::relays::{
+    ClaimAnswer, Control, Controlled, Lag, MoveAnswer, PartStatus, PlacePage, PlaceQuery,
+};
 use tape_core::id::{Epoch, Holder, RelayId, RelayPart};
 use tape_core::relay::{Held, NotMoved};
 use tape_core::time::Timestamp;
@@ -18,6 +20,7 @@ use tape_proto::v1::advance_relay_part_response as moved;
 use tape_proto::v1::claim_relay_part_response as claimed;
 use tape_proto::v1::list_relay_parts_request::Which;
 use tape_proto::v1::list_relay_parts_response as listed;
+use tape_proto::v1::list_relay_parts_response::part::Behind;
 
 impl Context {
     fn relay_door(&self) -> &dyn Relays {
@@ -114,7 +117,7 @@ impl Context {
         &self,
         relay: Option<v1::RelayId>,
         control: Control,
-    ) -> Result<u64, Failure> {
+    ) -> Result<Controlled, Failure> {
         let relay: RelayId = named("relay", relay)?;
         self.relay_door()
             .control(&relay, &control)
@@ -122,7 +125,7 @@ impl Context {
             .map_err(of_query)
     }
 
-    pub(super) async fn put_relay(&self, wire: v1::ResetRelayRequest) -> Result<u64, Failure> {
+    pub(super) async fn put_relay(&self, wire: v1::ResetRelayRequest) -> Result<Controlled, Failure> {
         let RelayReset { relay, to } = wire.try_into()?;
         let control = match to {
             RelayTarget::Beginning => Control::ToBeginning,
@@ -147,32 +150,40 @@ fn query(which: Option<Which>) -> Result<PlaceQuery, InvalidField> {
 }
 
 fn message(page: PlacePage) -> v1::ListRelayPartsResponse {
-    let unreadable = page.unreadable.into_iter();
     v1::ListRelayPartsResponse {
         parts: page.parts.into_iter().map(part).collect(),
-        unreadable: unreadable
-            .map(|(name, problem)| listed::Unreadable { name, problem })
-            .collect(),
+        unreadable: unreadable(page.unreadable),
         next_page_token: page.next.unwrap_or_default(),
     }
 }
 
+/// The records that cannot be read.
+pub(super) fn unreadable(records: Vec<(String, String)>) -> Vec<v1::UnreadableRelayPart> {
+    let records = records.into_iter();
+    records
+        .map(|(name, problem)| v1::UnreadableRelayPart { name, problem })
+        .collect()
+}
+
 fn part(status: PartStatus) -> listed::Part {
-    let Lag {
-        entries,
-        is_more,
-        oldest,
-        millis,
-    } = status.lag;
-    listed::Part {
-        part: Some(status.part.into()),
-        place: Some(status.place.into()),
-        left_ms: status.left_ms,
-        lag: Some(listed::Lag {
+    let behind = match status.lag {
+        Ok(Lag {
+            entries,
+            is_more,
+            oldest,
+            millis,
+        }) => Behind::Lag(listed::Lag {
             entries,
             more: is_more,
             oldest_us: oldest.map(Timestamp::as_micros),
             oldest_ms: millis,
         }),
+        Err(problem) => Behind::LagProblem(problem),
+    };
+    listed::Part {
+        part: Some(status.part.into()),
+        place: Some(status.place.into()),
+        left_ms: status.left_ms,
+        behind: Some(behind),
     }
 }

@@ -1,8 +1,9 @@
 //! Relays: what they report, and where they are.
 
 use super::Context;
+use super::relay_places::unreadable as as_wire;
 use crate::failure::of_journal;
-use tape_api::relays::Control;
+use tape_api::relays::{Control, Controlled};
 use tape_proto::convert::{InvalidField, RelayReport};
 use tape_proto::failure::Failure;
 use tape_proto::v1;
@@ -71,36 +72,57 @@ impl RelayService for Context {
         request: Request<v1::DisableRelayRequest>,
     ) -> Result<Response<v1::DisableRelayResponse>, Status> {
         let v1::DisableRelayRequest { relay, reason } = request.into_inner();
-        let parts = self.control_relay(relay, Control::Disable { reason });
-        self.answer(async { Ok(v1::DisableRelayResponse { parts: parts.await? }) })
-            .await
+        let done = self.control_relay(relay, Control::Disable { reason });
+        self.answer(async {
+            let Controlled { parts, unreadable } = done.await?;
+            Ok(v1::DisableRelayResponse {
+                parts,
+                unreadable: as_wire(unreadable),
+            })
+        })
+        .await
     }
 
     async fn enable_relay(
         &self,
         request: Request<v1::EnableRelayRequest>,
     ) -> Result<Response<v1::EnableRelayResponse>, Status> {
-        let parts = self.control_relay(request.into_inner().relay, Control::Enable);
-        self.answer(async { Ok(v1::EnableRelayResponse { parts: parts.await? }) })
-            .await
+        let done = self.control_relay(request.into_inner().relay, Control::Enable);
+        self.answer(async {
+            let Controlled { parts, unreadable } = done.await?;
+            Ok(v1::EnableRelayResponse {
+                parts,
+                unreadable: as_wire(unreadable),
+            })
+        })
+        .await
     }
 
     async fn reset_relay(
         &self,
         request: Request<v1::ResetRelayRequest>,
     ) -> Result<Response<v1::ResetRelayResponse>, Status> {
-        let parts = self.put_relay(request.into_inner());
-        self.answer(async { Ok(v1::ResetRelayResponse { parts: parts.await? }) })
-            .await
+        let done = self.put_relay(request.into_inner());
+        self.answer(async {
+            let Controlled { parts, unreadable } = done.await?;
+            Ok(v1::ResetRelayResponse {
+                parts,
+                unreadable: as_wire(unreadable),
+            })
+        })
+        .await
     }
 
     async fn forget_relay(
         &self,
         request: Request<v1::ForgetRelayRequest>,
     ) -> Result<Response<v1::ForgetRelayResponse>, Status> {
-        let parts = self.control_relay(request.into_inner().relay, Control::Forget);
-        self.answer(async { Ok(v1::ForgetRelayResponse { parts: parts.await? }) })
-            .await
+        let done = self.control_relay(request.into_inner().relay, Control::Forget);
+        self.answer(async {
+            let Controlled { parts, .. } = done.await?;
+            Ok(v1::ForgetRelayResponse { parts })
+        })
+        .await
     }
 }
 

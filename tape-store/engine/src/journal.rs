@@ -3,6 +3,8 @@
 pub(crate) mod failure;
 mod feed;
 mod pages;
+mod relay_control;
+mod relay_lag;
 mod relays;
 mod sessions;
 mod values;

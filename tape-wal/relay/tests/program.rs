@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use tape_api::Relays as _;
-use tape_api::relays::PlaceQuery;
+use tape_api::relays::{Lag, PlaceQuery};
 use tape_core::command::{Command as Ask, ValueCommand};
 use tape_core::id::{Tenant, ValueName};
 use tape_core::payload::Payload;
@@ -89,7 +89,7 @@ impl World {
         let query = PlaceQuery::Relay(relay.parse().unwrap());
         loop {
             let parts = self.engine.places(&query, None, 1).await.unwrap().parts;
-            if !parts.is_empty() && parts.iter().all(|part| part.lag.entries == 0) {
+            if !parts.is_empty() && parts.iter().all(|part| part.lag == Ok(Lag::default())) {
                 return;
             }
             tokio::task::yield_now().await;

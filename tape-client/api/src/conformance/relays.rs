@@ -9,8 +9,10 @@ use futures::StreamExt as _;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
-use tape_core::id::{Epoch, RelayId, RelayPart};
-use tape_core::limits::{CURSOR_BYTES_MAX, LEASE_MS_MIN, RELAY_LEASE_MS_MAX, RELAY_STATE_BYTES_MAX};
+use tape_core::id::{Epoch, RelayId, RelayName, RelayPart};
+use tape_core::limits::{
+    CURSOR_BYTES_MAX, LEASE_MS_MIN, NAME_BYTES_MAX, RELAY_LEASE_MS_MAX, RELAY_STATE_BYTES_MAX,
+};
 use tape_core::relay::{Held, NotMoved, Place, Progress};
 use tape_core::time::Timestamp;
 
@@ -96,8 +98,15 @@ async fn status(journal: &Arc<dyn Journal>, name: &str) -> PartStatus {
     page.parts.into_iter().find(|status| status.part == part).unwrap()
 }
 
+async fn lag(journal: &Arc<dyn Journal>, name: &str) -> Lag {
+    status(journal, name).await.lag.unwrap()
+}
+
+/// Controls a relay whose parts can all be read. Returns how many there are.
 async fn control(journal: &Arc<dyn Journal>, name: &str, control: Control) -> Result<u64, JournalError> {
-    journal.relays().control(&relay(name), &control).await
+    let done = journal.relays().control(&relay(name), &control).await?;
+    assert_eq!(done.unreadable, []);
+    Ok(done.parts)
 }
 
 /// The cursors of all shards at the end of the feed, and how many entries lie before them.
@@ -249,6 +258,71 @@ pub(super) async fn a_relay_is_put_at_other_places(journal: Arc<dyn Journal>) {
     );
 }
 
+pub(super) async fn a_part_of_a_relay_that_never_began_is_put_elsewhere(journal: Arc<dyn Journal>) {
+    Driven::begin(&journal, run_id("t", "i"), "x").await;
+    let (end, entries) = ends(&journal, &BTreeMap::new()).await;
+    let beginning: BTreeMap<u16, Bytes> = end.keys().map(|shard| (*shard, Bytes::new())).collect();
+    // One part alone carries all shards.
+    let carrier = Carrier::claim(&journal, "*/lake/0", "a").await;
+    control(&journal, "*/lake", Control::ToBeginning).await.unwrap();
+    carrier.is_fenced().await;
+    assert_eq!(status(&journal, "*/lake/0").await.place.cursors, beginning);
+    control(&journal, "*/lake", Control::ToEnd).await.unwrap();
+    let place = status(&journal, "*/lake/0").await.place;
+    assert_eq!(ends(&journal, &place.cursors).await.1, 0, "of {entries}");
+    // Of several parts, each carries the shard of its number, where there is one.
+    for part in ["t/lake/0", "t/lake/1"] {
+        Carrier::claim(&journal, part, "a").await;
+    }
+    control(&journal, "t/lake", Control::ToBeginning).await.unwrap();
+    for shard in 0..2 {
+        let place = status(&journal, &format!("t/lake/{shard}")).await.place;
+        let its = beginning.contains_key(&shard).then_some((shard, Bytes::new()));
+        assert_eq!(place.cursors, its.into_iter().collect());
+    }
+}
+
+pub(super) async fn a_relay_whose_place_makes_no_sense_hides_no_other(journal: Arc<dyn Journal>) {
+    let wrong = Carrier::claim(&journal, "a/lake/0", "a").await;
+    wrong
+        .go_to(&[(0, Bytes::from_static(b"of another journal"))].into())
+        .await;
+    let beginning = [(0, Bytes::new())].into();
+    Carrier::claim(&journal, "b/lake/0", "a")
+        .await
+        .go_to(&beginning)
+        .await;
+    let page = journal.relays().places(&PlaceQuery::All, None, 0).await.unwrap();
+    let [wrong, right] = &page.parts[..] else {
+        panic!("both are listed: {page:?}");
+    };
+    assert!(
+        wrong.lag.as_ref().is_err_and(|problem| !problem.is_empty()),
+        "{wrong:?}"
+    );
+    assert_eq!(right.lag, Ok(Lag::default()));
+    // It is mended by a person.
+    control(&journal, "a/lake", Control::ToBeginning).await.unwrap();
+    assert_eq!(lag(&journal, "a/lake/0").await, Lag::default());
+}
+
+pub(super) async fn a_relay_of_the_longest_names_has_a_place(journal: Arc<dyn Journal>) {
+    let name = "/".repeat(NAME_BYTES_MAX);
+    let relay = RelayId {
+        tenant: Some(tenant(&name)),
+        name: RelayName::new(&name).unwrap(),
+    };
+    let part = RelayPart {
+        relay,
+        part: u16::MAX,
+    };
+    let carrier = Carrier::claim(&journal, &part.to_string(), "a").await;
+    carrier.go_to(&BTreeMap::new()).await;
+    let query = PlaceQuery::Relay(part.relay.clone());
+    let page = journal.relays().places(&query, None, 0).await.unwrap();
+    assert_eq!(page.parts.len(), 1);
+}
+
 pub(super) async fn a_relay_that_is_forgotten_begins_anew(journal: Arc<dyn Journal>) {
     let name = "t/lake/0";
     let (ends, _) = ends(&journal, &BTreeMap::new()).await;
@@ -313,7 +387,7 @@ pub(super) async fn the_lag_of_a_relay_is_what_it_has_not_passed(journal: Arc<dy
     let (start, _) = ends(&journal, &BTreeMap::new()).await;
     for name in ["t/lake/0", "*/lake/0"] {
         Carrier::claim(&journal, name, "a").await.go_to(&start).await;
-        assert_eq!(status(&journal, name).await.lag, Lag::default());
+        assert_eq!(lag(&journal, name).await, Lag::default());
     }
     let mine = Driven::begin(&journal, run_id("t", "i"), "x").await;
     Driven::begin(&journal, run_id("u", "i"), "x").await;
@@ -322,16 +396,16 @@ pub(super) async fn the_lag_of_a_relay_is_what_it_has_not_passed(journal: Arc<dy
         .await
         .unwrap();
     let written = tape_core::codec::decode(&first[0]).unwrap().at;
-    let of_tenant = status(&journal, "t/lake/0").await.lag;
+    let of_tenant = lag(&journal, "t/lake/0").await;
     assert_eq!(
         (of_tenant.entries, of_tenant.is_more, of_tenant.oldest),
         (2, false, Some(written))
     );
-    let of_all = status(&journal, "*/lake/0").await.lag;
+    let of_all = lag(&journal, "*/lake/0").await;
     assert_eq!((of_all.entries, of_all.oldest), (4, Some(written)));
     let (end, _) = ends(&journal, &start).await;
     Carrier::claim(&journal, "t/lake/0", "a").await.go_to(&end).await;
-    assert_eq!(status(&journal, "t/lake/0").await.lag, Lag::default());
+    assert_eq!(lag(&journal, "t/lake/0").await, Lag::default());
 }
 
 fn invalid<T: std::fmt::Debug>(refused: Result<T, JournalError>) -> String {

@@ -1,6 +1,6 @@
 //! `tape relay reset`, `disable`, `enable` and `forget`.
 
-use super::parts::{Parts, lag, of};
+use super::parts::{Parts, entries_text, lag, of, tell_unreadable};
 use super::unknown;
 use crate::text::counted;
 use crate::{Context, Failure};
@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::str::FromStr;
 use tape_client::Error;
-use tape_client::api::relays::Control;
+use tape_client::api::relays::{Control, Controlled};
 use tape_client::core::id::RelayId;
 
 /// Puts a relay at another place of the feed. The processes that carry its parts notice, and go on from there; a relay that is disabled stays so.
@@ -86,17 +86,18 @@ fn control(to: Vec<To>) -> Result<Control, Failure> {
 /// What a reset leads to, for the person who is asked.
 fn consequence(relay: &RelayId, control: &Control, found: &Parts) -> String {
     let delivered: u64 = found.parts.iter().map(|part| part.place.delivered).sum();
-    let behind = lag(&found.parts);
-    let or_more = if behind.is_more { " or more" } else { "" };
     match control {
         Control::ToBeginning => format!(
             "puts {relay} at the beginning of the feed: it sends everything again, {} were delivered until now",
             counted(delivered, "event", "events")
         ),
-        Control::ToEnd => format!(
-            "puts {relay} at the end of the feed: what it has not passed, {}{or_more}, is never sent",
-            counted(behind.entries, "entry", "entries")
-        ),
+        Control::ToEnd => {
+            let behind = lag(&found.parts).map_or_else(
+                |_| "how much is not known".to_owned(),
+                |behind| entries_text(&behind),
+            );
+            format!("puts {relay} at the end of the feed: what it has not passed, {behind}, is never sent")
+        }
         _ => format!(
             "puts shards of {relay} elsewhere: what lies behind the new places is sent again, and what lies before them and was not sent yet \
              is never sent"
@@ -146,7 +147,8 @@ pub(super) struct Forget {
 impl Forget {
     pub(super) async fn run(self, context: &mut Context<'_>) -> Result<ExitCode, Failure> {
         let found = known(context, &self.relay).await?;
-        let parts = counted(found.parts.len() as u64, "part", "parts");
+        let parts = found.parts.len() + found.unreadable.len();
+        let parts = counted(parts as u64, "part", "parts");
         let what = format!(
             "forgets where {} is, in {parts}: a relay of that name begins anew",
             self.relay
@@ -171,14 +173,21 @@ async fn carry_out(
     control: &Control,
     done: &str,
 ) -> Result<ExitCode, Failure> {
-    let parts = context.tape.control_relay(relay, control).await?;
-    if parts == 0 {
+    let Controlled { parts, unreadable } = context.tape.control_relay(relay, control).await?;
+    if parts == 0 && unreadable.is_empty() {
         return Err(unknown(relay));
     }
     let value = json!({"relay": relay.to_string(), "parts": parts, "done": done});
     let text = format!("{relay} {done}, in {}", counted(parts, "part", "parts"));
     context.say(&value, &text)?;
-    Ok(ExitCode::SUCCESS)
+    tell_unreadable(context, &unreadable)?;
+    // Of those it is not done.
+    let whole = unreadable.is_empty();
+    Ok(if whole {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 #[cfg(test)]

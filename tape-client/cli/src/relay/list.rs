@@ -13,7 +13,8 @@ use tape_client::core::id::{RelayId, Tenant};
 /// Lists relays, one a line: whether each runs, which processes carry its parts, what it sent, and how far behind it is.
 ///
 /// A relay runs where a process carries a part, is idle where none does, fails where its sink takes nothing, and is disabled where nothing is
-/// sent until a person enables it. Of what it has not passed at most 10,000 entries are counted for each part, whatever its filter chooses.
+/// sent until a person enables it. For each part the next 10,000 entries of the feed are looked at, and those of the relay's tenant counted,
+/// whatever its filter chooses.
 #[derive(Debug, Args)]
 pub(super) struct List {
     /// Only the relays of this tenant; without it, those of each tenant and those that send the entries of all tenants.
@@ -32,7 +33,7 @@ impl List {
             tell(context, &parts[0].part.relay, parts)?;
             listed += 1;
         }
-        tell_unreadable(context, &found)?;
+        tell_unreadable(context, &found.unreadable)?;
         crate::list::end(context, listed + found.unreadable.len(), None)?;
         Ok(ExitCode::SUCCESS)
     }
@@ -55,7 +56,7 @@ fn tell(context: &mut Context<'_>, relay: &RelayId, parts: &[PartStatus]) -> Res
         "holders": holders,
         "delivered": delivered,
         "refused": refused,
-        "lag": lag_value(&lag),
+        "lag": lag_value(lag.as_ref().map_err(|problem| *problem)),
     });
     let by = match holders.is_empty() {
         true => String::new(),
@@ -64,7 +65,7 @@ fn tell(context: &mut Context<'_>, relay: &RelayId, parts: &[PartStatus]) -> Res
     let text = format!(
         "{relay}  {standing}  {carried} of {} parts carried{by}  {delivered} delivered, {refused} refused  {}",
         parts.len(),
-        lag_text(&lag)
+        lag_text(lag.as_ref().map_err(|problem| *problem))
     );
     context.say(&value, &text)
 }

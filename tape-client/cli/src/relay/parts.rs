@@ -32,8 +32,11 @@ pub(super) async fn of(context: &Context<'_>, relay: &RelayId) -> Result<Parts, 
 }
 
 /// Says which records cannot be read.
-pub(super) fn tell_unreadable(context: &mut Context<'_>, parts: &Parts) -> Result<(), Failure> {
-    for (name, problem) in &parts.unreadable {
+pub(super) fn tell_unreadable(
+    context: &mut Context<'_>,
+    unreadable: &[(String, String)],
+) -> Result<(), Failure> {
+    for (name, problem) in unreadable {
         let line = json!({"record": name, "damaged": problem});
         context.say(&line, &format!("{name}  DAMAGED: {problem}"))?;
     }
@@ -61,35 +64,47 @@ pub(super) const fn is_carried(part: &PartStatus) -> bool {
     part.left_ms > 0
 }
 
-/// The lag of parts together.
-pub(super) fn lag(parts: &[PartStatus]) -> Lag {
-    let oldest = parts.iter().filter(|part| part.lag.oldest.is_some());
-    let oldest = oldest.min_by_key(|part| part.lag.oldest);
-    Lag {
-        entries: parts.iter().map(|part| part.lag.entries).sum(),
-        is_more: parts.iter().any(|part| part.lag.is_more),
-        oldest: oldest.and_then(|part| part.lag.oldest),
-        millis: oldest.map_or(0, |part| part.lag.millis),
+/// The lag of parts together; where that of one is not known, why.
+pub(super) fn lag(parts: &[PartStatus]) -> Result<Lag, &str> {
+    let mut together = Lag::default();
+    for part in parts {
+        let lag = part.lag.as_ref().map_err(String::as_str)?;
+        together.entries += lag.entries;
+        together.is_more |= lag.is_more;
+        if lag.oldest.is_some() && together.oldest.is_none_or(|oldest| lag.oldest < Some(oldest)) {
+            (together.oldest, together.millis) = (lag.oldest, lag.millis);
+        }
     }
+    Ok(together)
+}
+
+/// How much lies behind, as text.
+pub(super) fn entries_text(lag: &Lag) -> String {
+    let at_least = if lag.is_more { "at least " } else { "" };
+    format!("{at_least}{}", counted(lag.entries, "entry", "entries"))
 }
 
 /// A lag, as text.
-pub(super) fn lag_text(lag: &Lag) -> String {
-    if lag.entries == 0 {
-        return "at the end".to_owned();
+pub(super) fn lag_text(lag: Result<&Lag, &str>) -> String {
+    match lag {
+        Err(problem) => format!("how far behind is not known: {problem}"),
+        Ok(lag) if lag.entries == 0 && !lag.is_more => "at the end".to_owned(),
+        Ok(lag) => {
+            let oldest = lag.oldest.map(|at| format!(", the oldest of {}", time(at)));
+            format!("{} behind{}", entries_text(lag), oldest.unwrap_or_default())
+        }
     }
-    let or_more = if lag.is_more { " or more" } else { "" };
-    let oldest = lag.oldest.map(|at| format!(", the oldest of {}", time(at)));
-    let entries = counted(lag.entries, "entry", "entries");
-    format!("{entries}{or_more} behind{}", oldest.unwrap_or_default())
 }
 
 /// A lag, as JSON.
-pub(super) fn lag_value(lag: &Lag) -> Value {
-    json!({
-        "entries": lag.entries,
-        "more": lag.is_more,
-        "oldest": lag.oldest.map(time),
-        "oldest_ms": lag.millis,
-    })
+pub(super) fn lag_value(lag: Result<&Lag, &str>) -> Value {
+    match lag {
+        Err(problem) => json!({"unknown": problem}),
+        Ok(lag) => json!({
+            "entries": lag.entries,
+            "more": lag.is_more,
+            "oldest": lag.oldest.map(time),
+            "oldest_ms": lag.millis,
+        }),
+    }
 }

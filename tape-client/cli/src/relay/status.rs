@@ -26,7 +26,7 @@ impl Status {
         for status in &found.parts {
             tell(context, status)?;
         }
-        tell_unreadable(context, &found)?;
+        tell_unreadable(context, &found.unreadable)?;
         if found.parts.is_empty() && found.unreadable.is_empty() {
             return Err(unknown(&self.relay));
         }
@@ -41,6 +41,7 @@ fn tell(context: &mut Context<'_>, status: &PartStatus) -> Result<(), Failure> {
         left_ms,
         lag,
     } = status;
+    let lag = lag.as_ref().map_err(String::as_str);
     let (word, standing) = state(std::slice::from_ref(status));
     if context.print.json {
         let cursors = place.cursors.iter();

@@ -2707,7 +2707,7 @@ pub struct ListRelayPartsResponse {
     pub parts: ::prost::alloc::vec::Vec<list_relay_parts_response::Part>,
     /// Parts whose place cannot be read.
     #[prost(message, repeated, tag = "2")]
-    pub unreadable: ::prost::alloc::vec::Vec<list_relay_parts_response::Unreadable>,
+    pub unreadable: ::prost::alloc::vec::Vec<UnreadableRelayPart>,
     /// Where the next page begins; empty at the end. Opaque.
     #[prost(string, tag = "3")]
     pub next_page_token: ::prost::alloc::string::String,
@@ -2727,35 +2727,48 @@ pub mod list_relay_parts_response {
         #[prost(uint64, tag = "3")]
         pub left_ms: u64,
         /// What it has not passed.
-        #[prost(message, optional, tag = "4")]
-        pub lag: ::core::option::Option<Lag>,
+        #[prost(oneof = "part::Behind", tags = "4, 5")]
+        pub behind: ::core::option::Option<part::Behind>,
     }
-    /// What a part has not passed of the shards that it has begun, whatever its filter chooses.
+    /// Nested message and enum types in `Part`.
+    pub mod part {
+        /// What it has not passed.
+        #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+        pub enum Behind {
+            /// As far as was looked.
+            #[prost(message, tag = "4")]
+            Lag(super::Lag),
+            /// Why that is not known, for people: the store refuses a cursor of the part, or cannot be read there.
+            #[prost(string, tag = "5")]
+            LagProblem(::prost::alloc::string::String),
+        }
+    }
+    /// What a part has not passed of the shards that it has begun, whatever its filter chooses: of the first 10,000 entries behind its cursors.
     #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
     pub struct Lag {
-        /// How many entries of its tenant, or of all. Counted up to 10,000.
+        /// How many of them are of its tenant, or of any.
         #[prost(uint64, tag = "1")]
         pub entries: u64,
-        /// Whether there are more than were counted.
+        /// Whether there are entries behind those that were looked at. Then the part has not passed so many at least, which may be none.
         #[prost(bool, tag = "2")]
         pub more: bool,
-        /// When the first of them was written; absent where there is none.
+        /// When the first of them was written; absent where none was found.
         #[prost(int64, optional, tag = "3")]
         pub oldest_us: ::core::option::Option<i64>,
         /// How many milliseconds ago that was.
         #[prost(uint64, tag = "4")]
         pub oldest_ms: u64,
     }
-    /// A part whose place a newer build wrote, or which is damaged.
-    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-    pub struct Unreadable {
-        /// The name of its record in the store.
-        #[prost(string, tag = "1")]
-        pub name: ::prost::alloc::string::String,
-        /// What is wrong, for people.
-        #[prost(string, tag = "2")]
-        pub problem: ::prost::alloc::string::String,
-    }
+}
+/// A part whose place a newer build wrote, or which is damaged. It can be forgotten with its relay.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct UnreadableRelayPart {
+    /// The name of its record in the store.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// What is wrong, for people.
+    #[prost(string, tag = "2")]
+    pub problem: ::prost::alloc::string::String,
 }
 /// Asks to stop a relay.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -2768,11 +2781,14 @@ pub struct DisableRelayRequest {
     pub reason: ::prost::alloc::string::String,
 }
 /// The relay is stopped.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct DisableRelayResponse {
-    /// How many parts it has; zero where no process has claimed any, so that there was none to stop.
+    /// How many parts were stopped; zero where no process has claimed any, so that there was none to stop.
     #[prost(uint64, tag = "1")]
     pub parts: u64,
+    /// Parts that cannot be read, and are as before; at most 64.
+    #[prost(message, repeated, tag = "2")]
+    pub unreadable: ::prost::alloc::vec::Vec<UnreadableRelayPart>,
 }
 /// Asks to let a relay go on.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -2782,11 +2798,14 @@ pub struct EnableRelayRequest {
     pub relay: ::core::option::Option<RelayId>,
 }
 /// The relay may run.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct EnableRelayResponse {
-    /// How many parts it has.
+    /// Of how many parts this holds.
     #[prost(uint64, tag = "1")]
     pub parts: u64,
+    /// Parts that cannot be read, and are as before; at most 64.
+    #[prost(message, repeated, tag = "2")]
+    pub unreadable: ::prost::alloc::vec::Vec<UnreadableRelayPart>,
 }
 /// Asks to put a relay at another place.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -2816,10 +2835,11 @@ pub mod reset_relay_request {
     /// Where to.
     #[derive(Clone, PartialEq, ::prost::Oneof)]
     pub enum To {
-        /// The beginning of the feed: everything is sent again.
+        /// The beginning of the feed: everything is sent again. Shards that a part has not begun yet are put there as well: of a relay that has
+        /// one part, number 0, all shards; of others the shard with the number of the part.
         #[prost(message, tag = "2")]
         FeedBeginning(Beginning),
-        /// The end of the feed as it is now: nothing is sent of what was not sent yet.
+        /// The end of the feed as it is now: nothing is sent of what was not sent yet. For the same shards.
         #[prost(message, tag = "3")]
         FeedEnd(End),
         /// Other places of some shards; the others stay where they are.
@@ -2828,11 +2848,14 @@ pub mod reset_relay_request {
     }
 }
 /// The relay is put there.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ResetRelayResponse {
-    /// How many parts it has.
+    /// Of how many parts this holds.
     #[prost(uint64, tag = "1")]
     pub parts: u64,
+    /// Parts that cannot be read, and are as before; at most 64.
+    #[prost(message, repeated, tag = "2")]
+    pub unreadable: ::prost::alloc::vec::Vec<UnreadableRelayPart>,
 }
 /// Asks to forget a relay.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -2844,7 +2867,7 @@ pub struct ForgetRelayRequest {
 /// The relay is forgotten.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ForgetRelayResponse {
-    /// How many parts it had.
+    /// How many parts it had, with those that cannot be read.
     #[prost(uint64, tag = "1")]
     pub parts: u64,
 }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use std::num::NonZeroUsize;
 use std::sync::{Mutex, PoisonError};
 use tape_api::JournalError;
-use tape_core::id::{Epoch, RelayPart};
+use tape_core::id::{Epoch, InvalidName, RelayPart};
 use tape_core::relay::Place;
 use tape_core::time::Now;
 use tape_store::cursors::{Record, Swap};
@@ -62,13 +62,16 @@ pub(crate) fn record_name(part: &RelayPart) -> String {
     format!("{PREFIX}{part}")
 }
 
+fn part_of(name: &str) -> Result<RelayPart, InvalidName> {
+    name.strip_prefix(PREFIX).unwrap_or(name).parse()
+}
+
 /// The part and the place of a record.
 ///
 /// # Errors
 /// [`JournalError::Damaged`].
 pub(crate) fn read_record(name: &str, record: &Record) -> Result<(RelayPart, Place), JournalError> {
-    let part = name.strip_prefix(PREFIX).unwrap_or(name).parse();
-    let part = part.map_err(|problem| unreadable(name, problem))?;
+    let part = part_of(name).map_err(|problem| unreadable(name, problem))?;
     let stored: Stored =
         serde_json::from_slice(&record.bytes).map_err(|problem| unreadable(name, problem))?;
     if stored.form != FORM {
@@ -121,21 +124,25 @@ impl Engine {
         Err(JournalError::unavailable(problem))
     }
 
-    /// Removes the place of a part. Returns whether there was one.
-    pub(crate) async fn forget_place(&self, part: &RelayPart) -> Result<bool, JournalError> {
-        self.0.places.take(part);
+    /// Removes a record of a relay, also one that cannot be read. Returns whether there was one.
+    pub(crate) async fn forget_record(&self, name: &str) -> Result<bool, JournalError> {
+        if let Ok(part) = part_of(name) {
+            self.0.places.take(&part);
+        }
         for _ in 0..ATTEMPTS {
-            let expected = self.place_now(part).await?.version;
-            if expected == 0 {
+            let record = self.0.store.cursors().record(name).await.map_err(of_store)?;
+            let Some(record) = record else {
                 return Ok(false);
-            }
-            let remove = Swap::Remove { expected };
-            if self.swap(part, &remove).await.map_err(of_store)? {
+            };
+            let remove = Swap::Remove {
+                expected: record.version,
+            };
+            if self.swap(name, &remove).await.map_err(of_store)? {
                 return Ok(true);
             }
         }
         Err(JournalError::unavailable(format!(
-            "the place of {part} is moved all the time"
+            "the record '{name}' is moved all the time"
         )))
     }
 
@@ -167,24 +174,47 @@ impl Engine {
                 next: record,
             },
         };
-        self.swap(part, &swap).await.map_err(of_store)
+        self.swap(&record_name(part), &swap).await.map_err(of_store)
     }
 
     /// Changes a record. Where the answer is lost, the record says whether the change was made.
-    async fn swap(&self, part: &RelayPart, swap: &Swap) -> Result<bool, StoreError> {
-        let (name, cursors) = (record_name(part), self.0.store.cursors());
-        match cursors.swap_record(&name, swap).await {
+    async fn swap(&self, name: &str, swap: &Swap) -> Result<bool, StoreError> {
+        let cursors = self.0.store.cursors();
+        match cursors.swap_record(name, swap).await {
             Err(StoreError::Unavailable { .. }) => {
-                let there = cursors.record(&name).await?;
+                let there = cursors.record(name).await?;
                 if there.as_ref() == swap.next() {
                     // It was only read, and may not be on the standbys of the store yet.
                     return self.0.store.barrier().await.map(|()| true);
                 }
                 // The lost change may still arrive. Where it does so first, this one finds its version and is refused, and the rule is
                 // applied again to what the lost one made.
-                cursors.swap_record(&name, swap).await
+                cursors.swap_record(name, swap).await
             }
             answer => answer,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::record_name;
+    use tape_core::id::{RelayId, RelayName, RelayPart, Tenant};
+    use tape_core::limits::NAME_BYTES_MAX;
+    use tape_store::cursors::RECORD_NAME_BYTES_MAX;
+
+    #[test]
+    fn each_part_of_a_relay_has_a_name_that_stores_take() {
+        // Each of these characters is three in the text of a part, which is the most that a byte of a name becomes.
+        for character in ["%", "/", ".", "*", ">", " "] {
+            let longest = character.repeat(NAME_BYTES_MAX);
+            let relay = RelayId {
+                tenant: Some(Tenant::new(&longest).unwrap()),
+                name: RelayName::new(&longest).unwrap(),
+            };
+            let part = u16::MAX;
+            let name = record_name(&RelayPart { relay, part });
+            assert!(name.len() <= RECORD_NAME_BYTES_MAX, "{} bytes", name.len());
         }
     }
 }

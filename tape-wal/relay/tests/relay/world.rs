@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tape_api::relays::{PartStatus, PlaceQuery};
+use tape_api::relays::{Lag, PartStatus, PlaceQuery};
 use tape_api::{Journal, Relays as _};
 use tape_core::codec::{StoredEntry, decode};
 use tape_core::command::{Command, ValueCommand};
@@ -177,7 +177,7 @@ impl World {
     pub(crate) async fn is_through(&self, relay: &str) -> Vec<PartStatus> {
         loop {
             let parts = self.places(relay).await;
-            if !parts.is_empty() && parts.iter().all(|part| part.lag.entries == 0) {
+            if !parts.is_empty() && parts.iter().all(|part| part.lag == Ok(Lag::default())) {
                 return parts;
             }
             tokio::task::yield_now().await;

@@ -13,6 +13,7 @@ pub mod event_format;
 pub mod filter;
 mod part;
 pub mod payload_rule;
+pub mod reactions;
 mod reader;
 pub mod redaction;
 mod redelivery;

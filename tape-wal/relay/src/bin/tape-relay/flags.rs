@@ -4,6 +4,7 @@ use clap::{Args, Parser, Subcommand};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use tape_core::id::{Holder, RelayId, Seq, Tenant};
+use tape_core::limits::{LEASE_MS_MIN, RELAY_LEASE_MS_MAX};
 
 /// Sends the feed of a Tape journal to other systems: to Pub/Sub, to webhooks, to files. Any number of copies may run; each part of a relay
 /// is carried by one of them at a time.
@@ -51,6 +52,20 @@ pub(crate) struct Run {
     /// Carries only these relays of the file.
     #[arg(long, env = "TAPE_RELAY_ONLY", value_name = "RELAY", value_delimiter = ',')]
     pub(crate) only: Vec<RelayId>,
+    /// Carries the reactions of these tenants, too.
+    #[arg(
+        long,
+        env = "TAPE_RELAY_REACTIONS",
+        value_name = "TENANT",
+        value_delimiter = ','
+    )]
+    pub(crate) reactions: Vec<Tenant>,
+    /// How often the definitions of reactions are looked at, in milliseconds.
+    #[arg(long, env = "TAPE_RELAY_REACTIONS_MS", value_name = "MS", default_value_t = 2_000, value_parser = clap::value_parser!(u64).range(50..=3_600_000))]
+    pub(crate) reactions_ms: u64,
+    /// How long a copy that falls silent keeps the reactions that it carries, in milliseconds.
+    #[arg(long, env = "TAPE_RELAY_REACTIONS_LEASE_MS", value_name = "MS", default_value_t = 15_000, value_parser = clap::value_parser!(u64).range(LEASE_MS_MIN..=RELAY_LEASE_MS_MAX))]
+    pub(crate) reactions_lease_ms: u64,
     /// Where health, readiness and numbers are answered, at `/healthz`, `/readyz` and `/metrics`; port 0 takes a free one.
     #[arg(long, env = "TAPE_LISTEN", value_name = "ADDRESS")]
     pub(crate) listen: Option<SocketAddr>,

@@ -1,5 +1,6 @@
 //! Health, readiness and numbers over HTTP.
 
+use crate::carried::Carried;
 use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -11,7 +12,8 @@ use tape_api::Journal;
 use tape_api::relays::PlaceQuery;
 use tape_core::id::RelayId;
 use tape_net::{Limits, Port};
-use tape_relay::{Counts, Running};
+use tape_relay::Counts;
+use tape_relay::reactions::ReactionCounts;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -27,13 +29,10 @@ const LIMITS: Limits = Limits {
 /// A journal that takes longer to answer counts as unreachable.
 const TIMEOUT: Duration = Duration::from_secs(3);
 
-/// The relays of the process.
-pub(crate) type Relays = Arc<Vec<(RelayId, Running)>>;
-
 #[derive(Clone)]
 struct Asked {
     journal: Arc<dyn Journal>,
-    relays: Relays,
+    carried: Arc<Carried>,
     stop: CancellationToken,
 }
 
@@ -42,7 +41,7 @@ struct Asked {
 pub(crate) async fn serve(
     listener: TcpListener,
     journal: Arc<dyn Journal>,
-    relays: Relays,
+    carried: Arc<Carried>,
     stop: CancellationToken,
 ) {
     let router = Router::new()
@@ -51,7 +50,7 @@ pub(crate) async fn serve(
         .route("/metrics", get(metrics))
         .with_state(Asked {
             journal,
-            relays,
+            carried,
             stop,
         });
     let connections = tape_net::connections_max(CONNECTIONS_MAX);
@@ -81,10 +80,8 @@ async fn ready(State(asked): State<Asked>) -> (StatusCode, &'static str) {
 /// The numbers in the text format of Prometheus.
 async fn metrics(State(asked): State<Asked>) -> String {
     let now = asked.journal.environment().wall().as_micros();
-    let each = asked
-        .relays
-        .iter()
-        .map(|(relay, running)| (relay, running.counts()));
+    let running = asked.carried.running();
+    let each = running.iter().map(|(relay, running)| (relay, running.counts()));
     let each: Vec<(&RelayId, Counts)> = each.collect();
     let mut text = String::new();
     for (name, kind, help) in tape_relay::COUNT_NAMES {
@@ -106,5 +103,27 @@ async fn metrics(State(asked): State<Asked>) -> String {
         let lag = counts.lag_us(now) / 1_000_000;
         let _ = writeln!(text, "tape_relay_lag_seconds{{relay=\"{relay}\"}} {lag}");
     }
+    if let Some(counts) = asked.carried.reactions() {
+        reactions(&mut text, counts);
+    }
     text
+}
+
+fn reactions(text: &mut String, counts: ReactionCounts) {
+    text.push_str("# HELP tape_relay_reactions What became of the definitions of reactions.\n");
+    text.push_str("# TYPE tape_relay_reactions gauge\n");
+    let states = [
+        ("carried", counts.carried),
+        ("paused", counts.paused),
+        ("invalid", counts.invalid),
+    ];
+    for (state, number) in states {
+        let _ = writeln!(text, "tape_relay_reactions{{state=\"{state}\"}} {number}");
+    }
+    let looks = counts.looks;
+    let _ = writeln!(
+        text,
+        "# HELP tape_relay_reaction_looks_total How often the definitions of all tenants were looked at.\n\
+         # TYPE tape_relay_reaction_looks_total counter\ntape_relay_reaction_looks_total {looks}"
+    );
 }

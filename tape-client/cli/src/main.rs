@@ -18,6 +18,7 @@ mod name;
 mod overdue;
 mod published;
 mod queues;
+mod reactions;
 mod release;
 mod remedy;
 mod replacement;
@@ -105,6 +106,8 @@ enum Command {
     Erase(erase::Erase),
     Retention(retention::Retention),
     Agenda(agenda::Agenda),
+    #[command(subcommand)]
+    Reactions(reactions::Reactions),
 }
 
 impl Command {
@@ -310,6 +313,7 @@ async fn carry_out(command: Command, context: &mut Context<'_>) -> Result<ExitCo
         Command::Erase(command) => command.run(context).await,
         Command::Retention(command) => command.run(context).await,
         Command::Agenda(command) => command.run(context).await,
+        Command::Reactions(command) => command.run(context).await,
     }
 }
 

@@ -3,11 +3,14 @@
 use crate::world::{World, begins};
 use std::collections::BTreeSet;
 use tape_api::Journal as _;
+use tape_client::{Host, Run, Tape};
 use tape_core::codec::decode;
 use tape_core::entry::EntryBody;
 use tape_core::id::Seq;
 use tape_core::reaction::Origin;
 use tape_core::run::Driver;
+use tape_core::status::RunStatus;
+use tokio_util::sync::CancellationToken;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_entry_begins_one_run_with_the_event_as_its_input() {
@@ -88,4 +91,39 @@ async fn processes_that_die_lose_nothing_and_begin_nothing_twice() {
     world.is_through("audit").await;
     assert_eq!(world.runs_of("audit").await.len(), 240);
     assert!(world.refusals("audit").await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_agent_of_the_app_drives_what_was_begun() {
+    let world = World::new();
+    let process = world.process("one");
+    world.define("audit", begins("audit")).await;
+    let tape = Tape::over(world.engine.clone()).connect().await.unwrap();
+    let host = Host::new(tape).agent("audit", async |run: Run| {
+        // What names the reaction is the journal's own, and not the agent's.
+        assert!(run.labels().is_empty());
+        let event: serde_json::Value = run.input_json()?;
+        run.complete(&event["id"]).await
+    });
+    let stop = CancellationToken::new();
+    let served = tokio::spawn({
+        let stop = stop.clone();
+        async move { host.serve_until(stop.cancelled()).await }
+    });
+    for n in 0..5 {
+        world.put("in", &serde_json::json!(n)).await;
+    }
+    loop {
+        let runs = world.runs_of("audit").await;
+        let completed = runs
+            .iter()
+            .filter(|(_, summary)| summary.status == RunStatus::Completed);
+        if completed.count() == 5 {
+            break;
+        }
+        tokio::task::yield_now().await;
+    }
+    stop.cancel();
+    served.await.unwrap().unwrap();
+    process.drain().await;
 }

@@ -234,8 +234,9 @@ impl Definition {
 
     fn check_signal(&self, tenant: &Tenant, target: &Target) -> Result<(), InvalidDefinition> {
         if self.concurrency.is_some() || self.rate.is_some() {
+            let field = if self.concurrency.is_some() { "concurrency" } else { "rate" };
             let problem = "is for reactions that begin runs, and this one signals a gate";
-            return Err(wrong("concurrency` and `rate", problem.to_owned()));
+            return Err(wrong(field, problem.to_owned()));
         }
         match target {
             Target::Run(run) if run.tenant != *tenant => {

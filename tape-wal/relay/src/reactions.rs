@@ -8,6 +8,7 @@ mod ancestry;
 mod bounds;
 mod carrier;
 mod debounce;
+mod defined;
 mod definition;
 mod names;
 mod order;
@@ -17,9 +18,10 @@ mod sink;
 
 pub use ancestry::DEPTH_MAX;
 pub use carrier::{LOOK_EVERY, REACTIONS_MAX, ReactionCounts, Reactions};
+pub use defined::NotDefined;
 pub use definition::{
     Begins, DEBOUNCE_MS_MAX, Definition, FORM, InvalidDefinition, LABELS_MAX, RATE_MS, RUNS_MAX, Rate,
-    Target, Then, When, reaction_of, relay_id, value_name,
+    Target, Then, When, carried_by, reaction_of, relay_id, value_name,
 };
 #[cfg(feature = "cli")]
 pub use outbox::serve_outbox;

@@ -234,7 +234,11 @@ impl Definition {
 
     fn check_signal(&self, tenant: &Tenant, target: &Target) -> Result<(), InvalidDefinition> {
         if self.concurrency.is_some() || self.rate.is_some() {
-            let field = if self.concurrency.is_some() { "concurrency" } else { "rate" };
+            let field = if self.concurrency.is_some() {
+                "concurrency"
+            } else {
+                "rate"
+            };
             let problem = "is for reactions that begin runs, and this one signals a gate";
             return Err(wrong(field, problem.to_owned()));
         }
@@ -373,4 +377,11 @@ pub fn relay_id(tenant: &Tenant, reaction: &ReactionName) -> RelayId {
         name: RelayName::new(format!("{RELAYS}{reaction}"))
             .expect("it is short, and has no control characters"),
     }
+}
+
+/// The reaction that a relay carries; none where it is another relay.
+#[must_use]
+pub fn carried_by(relay: &RelayId) -> Option<(Tenant, ReactionName)> {
+    let name = relay.name.as_str().strip_prefix(RELAYS)?;
+    Some((relay.tenant.clone()?, ReactionName::new(name).ok()?))
 }

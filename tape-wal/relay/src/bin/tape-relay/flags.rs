@@ -83,7 +83,7 @@ pub(crate) struct Run {
 /// Sending refused entries again.
 #[derive(Debug, Args)]
 pub(crate) struct Redeliver {
-    /// The relay, as the file names it: `TENANT/NAME`, or `*/NAME`.
+    /// The relay, as the file names it: `TENANT/NAME`, or `*/NAME`. That of a reaction is `TENANT/reaction:NAME`, and needs no file.
     pub(crate) relay: RelayId,
     /// The tenant whose refused entries are sent; needed for a relay of all tenants.
     #[arg(long, value_name = "TENANT")]

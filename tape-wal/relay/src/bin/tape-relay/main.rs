@@ -70,9 +70,15 @@ async fn run(flags: Flags, environment: Arc<dyn Environment>) -> Result<ExitCode
             .await
             .map(|()| ExitCode::SUCCESS),
         Some(Command::Redeliver(asked)) => {
-            let file = file.ok_or(Misconfigured::NoRelay)?;
-            let relays = parts::relays(&file, std::slice::from_ref(&asked.relay), &environment)?;
-            let journal = open(&flags.store, environment).await?;
+            let journal = open(&flags.store, Arc::clone(&environment)).await?;
+            let holder = own_name(environment.as_ref());
+            let relays = match redeliver::reaction(asked, &journal, &holder).await? {
+                Some(relay) => vec![relay],
+                None => {
+                    let file = file.ok_or(Misconfigured::NoRelay)?;
+                    parts::relays(&file, std::slice::from_ref(&asked.relay), &environment)?
+                }
+            };
             let mut all = true;
             for relay in &relays {
                 all &= redeliver::run(asked, relay, &journal).await?;

@@ -250,7 +250,15 @@ impl<'a> Carried<'a> {
             }
             if !delivery.is_done() {
                 let asked = round.retry_after.unwrap_or_default().min(settings.backoff_max);
-                self.wait(asked.max(backoff.next(self.part.chance()))).await?;
+                if round.failure.is_none() {
+                    // Nothing failed, so the sink knows when to go on.
+                    backoff = Backoff::new(settings.backoff, settings.backoff_max);
+                }
+                let wait = match round.failure {
+                    Some(_) => asked.max(backoff.next(self.part.chance())),
+                    None => asked.max(settings.backoff),
+                };
+                self.wait(wait).await?;
             }
         }
         self.part.counters.oldest_waiting_us.store(0, Relaxed);
@@ -284,7 +292,12 @@ impl<'a> Carried<'a> {
                     tracing::warn!(part = %self.part.part, failure, %spell, "the sink does not take an event; trying again");
                 }
             }
-            None => drop(outage.back(now)),
+            None => {
+                let _ = outage.back(now);
+                if let Some(reason) = &round.waits {
+                    tracing::debug!(part = %self.part.part, reason, "the sink waits");
+                }
+            }
         }
         if works || round.failure.is_none() {
             self.failing = None;

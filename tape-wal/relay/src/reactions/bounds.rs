@@ -57,7 +57,7 @@ impl Bounds {
     /// Takes room for a run that is about to be begun, and that the journal did not have.
     ///
     /// # Errors
-    /// [`SinkError::Unavailable`] where there is none now, or the journal does not tell.
+    /// [`SinkError::Waits`] where there is none now, [`SinkError::Unavailable`] where the journal does not tell.
     pub(super) async fn take(&self, room: &Room, run: &RunId) -> Result<(), SinkError> {
         if self.concurrency.is_none() && self.rate.is_none() {
             return Ok(());
@@ -163,9 +163,9 @@ impl Bounds {
             .rate
             .map(|rate| Duration::from_millis(rate.per_ms / u64::from(rate.count.max(1))));
         let (least, most) = LOOK_AGAIN;
-        SinkError::Unavailable {
+        SinkError::Waits {
             reason: format!("the reaction is at its bound of {}", bounds.join(" or ")),
-            retry_after: Some(each.unwrap_or(least).clamp(least, most)),
+            retry_after: each.unwrap_or(least).clamp(least, most),
         }
     }
 

@@ -29,7 +29,7 @@ impl Debounce {
     /// Whether an event counts, where `later` are events after it that the filter chose.
     ///
     /// # Errors
-    /// [`SinkError::Unavailable`] where it is too early to tell, or the journal does not.
+    /// [`SinkError::Waits`] where it is too early to tell, [`SinkError::Unavailable`] where the journal does not.
     pub(super) async fn counts(&self, event: &Event, later: &[Event]) -> Result<bool, SinkError> {
         // A time outside of what can be written is of no clock of a server.
         let Some(at) = time(event) else { return Ok(true) };
@@ -42,9 +42,9 @@ impl Debounce {
         let certain = end.plus_millis(CLOCK_ERROR_MS_MAX);
         let now = self.journal.environment().wall();
         if now < certain {
-            return Err(SinkError::Unavailable {
+            return Err(SinkError::Waits {
                 reason: format!("waits whether another entry comes until {end}"),
-                retry_after: Some(Duration::from_millis(certain.millis_since(now).max(1))),
+                retry_after: Duration::from_millis(certain.millis_since(now).max(1)),
             });
         }
         let another = self.another(event.stream(), event.seq(), end).await;

@@ -49,7 +49,8 @@ impl World {
             move_every: Duration::from_millis(5),
             pass_every: Duration::from_millis(5),
             backoff: Duration::from_millis(1),
-            backoff_max: Duration::from_millis(20),
+            // What waits for a bound does not wait as what fails.
+            backoff_max: Duration::from_secs(60),
             ..Settings::default()
         };
         let holder = Holder::new(holder).unwrap();

@@ -165,7 +165,7 @@ impl Run {
         self.inner.agent_version.as_ref()
     }
 
-    /// The labels the run was begun with.
+    /// The labels the run was begun with, without those of the journal's own.
     #[must_use]
     pub fn labels(&self) -> &BTreeMap<Key, String> {
         &self.inner.labels

@@ -1,6 +1,7 @@
 //! The version of the agent that began a run: a label of the journal's own. It is erased with the other labels.
 
 use crate::id::{AgentVersion, Key};
+use crate::reaction;
 use crate::reply::{Field, Rejection};
 use std::collections::BTreeMap;
 
@@ -58,12 +59,14 @@ pub fn of(labels: &BTreeMap<Key, String>) -> Option<AgentVersion> {
     AgentVersion::new(version).ok()
 }
 
-/// Refuses labels with names of the journal's own, but for the version of the agent: an agent's label could pass for what the journal says.
+/// Refuses labels with names of the journal's own, but for those that who begins a run has to give: the version of the agent, and what a
+/// reaction says of a run that it begins. An agent's label could pass for what the journal says; the client refuses these in what agents give.
 ///
 /// # Errors
 /// [`Rejection::Invalid`] names the label.
 pub(crate) fn check_labels(labels: &BTreeMap<Key, String>) -> Result<(), Rejection> {
-    let own = |name: &&Key| name.as_str().starts_with(OWN) && name.as_str() != KEY;
+    let given = |name: &str| name == KEY || reaction::is_label(name);
+    let own = |name: &&Key| name.as_str().starts_with(OWN) && !given(name.as_str());
     match labels.keys().find(own) {
         Some(name) => Err(Rejection::Invalid {
             field: Field::Label,

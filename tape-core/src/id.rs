@@ -10,8 +10,8 @@ mod stream;
 
 pub use name::{
     AgentVersion, App, BudgetName, BusinessKey, ConnectorName, EventId, GateName, Holder, InvalidName,
-    Invocation, Key, NameProblem, Operation, Principal, RelayName, SampleName, SessionName, SignalId,
-    SubscriberName, Tenant, TimerName, User, ValueName,
+    Invocation, Key, NameProblem, Operation, Principal, ReactionName, RelayName, SampleName, SessionName,
+    SignalId, SubscriberName, Tenant, TimerName, User, ValueName,
 };
 pub use position::{EffectId, Position, Scope};
 pub use prefix::{RunPrefix, StreamPrefix};

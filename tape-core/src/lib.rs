@@ -26,6 +26,7 @@ pub mod limits;
 mod number;
 pub mod outage;
 pub mod payload;
+pub mod reaction;
 pub mod relay;
 pub mod relay_record;
 pub mod replay;

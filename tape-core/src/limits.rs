@@ -6,6 +6,8 @@
 
 /// Longest identifier or name, in bytes of UTF-8.
 pub const NAME_BYTES_MAX: usize = 200;
+/// Longest name of a reaction, in bytes of UTF-8: names of values and of relays are made of it.
+pub const REACTION_NAME_BYTES_MAX: usize = 128;
 /// Longest business key, in bytes of UTF-8.
 pub const BUSINESS_KEY_BYTES_MAX: usize = 256;
 /// Longest pattern over subjects, in bytes: the longest subject fits, also where every character of it is escaped.

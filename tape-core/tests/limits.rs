@@ -421,14 +421,21 @@ fn labels_with_names_of_the_journals_own() {
         create.labels = [(name.parse().unwrap(), "labels".to_owned())].into();
         Quick::<Run>::default().ask(RunCommand::Begin(begin))
     };
-    for own in ["tape.erased", "tape.later"] {
+    for own in ["tape.erased", "tape.later", "tape.reaction.later"] {
         let refused = begin(own).unwrap_err();
         let told =
             format!("label: '{own}' is a name of the journal's own: names that begin with 'tape.' are");
         assert_eq!(refused.to_string(), told);
     }
-    for agents in ["tape.agent_version", "tapes", "tape"] {
-        begin(agents).unwrap();
+    for given in [
+        "tape.agent_version",
+        "tape.reaction",
+        "tape.reaction.depth",
+        "tape.reaction.cause",
+        "tapes",
+        "tape",
+    ] {
+        begin(given).unwrap();
     }
 }
 

@@ -32,6 +32,8 @@ impl Command {
             | Self::Tail(_)
             | Self::Signal(_) => Weight::Light,
             Self::Approve(_) | Self::Retry(_) => Weight::Decides,
+            Self::Reactions(reactions) if reactions.only_looks() => Weight::Light,
+            Self::Reactions(_) => Weight::Decides,
             Self::Settle(_) | Self::Cancel(_) | Self::Erase(_) => Weight::Final,
             Self::Release(release) if release.only_looks() => Weight::Light,
             Self::Release(_) => Weight::Final,

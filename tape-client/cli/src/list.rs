@@ -156,7 +156,8 @@ pub(crate) fn more(listed: usize) -> String {
     format!("{listed} are listed, and there may be more; --limit N lists more")
 }
 
-fn tell_damaged(context: &mut Context<'_>, damaged: &DamagedStream) -> Result<(), Failure> {
+/// Names what cannot be read, and what to do about it.
+pub(crate) fn tell_damaged(context: &mut Context<'_>, damaged: &DamagedStream) -> Result<(), Failure> {
     let DamagedStream { stream, problem } = damaged;
     let (name, remedy) = match stream {
         StreamId::Run(run) => (path(run), Remedy::new("verify").name(path(run))),

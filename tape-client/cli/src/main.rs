@@ -18,6 +18,7 @@ mod name;
 mod overdue;
 mod published;
 mod queues;
+mod reactions;
 mod relay;
 mod release;
 mod remedy;
@@ -108,6 +109,8 @@ enum Command {
     Retention(retention::Retention),
     Agenda(agenda::Agenda),
     Relay(relay::Relay),
+    #[command(subcommand)]
+    Reactions(reactions::Reactions),
 }
 
 impl Command {
@@ -314,6 +317,7 @@ async fn carry_out(command: Command, context: &mut Context<'_>) -> Result<ExitCo
         Command::Retention(command) => command.run(context).await,
         Command::Agenda(command) => command.run(context).await,
         Command::Relay(command) => command.run(context).await,
+        Command::Reactions(command) => command.run(context).await,
     }
 }
 

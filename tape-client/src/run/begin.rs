@@ -238,7 +238,7 @@ impl RunBuilder {
             .ok_or_else(|| Error::damaged("the journal does not begin with the run"))?;
         let mut labels = begun.labels.clone();
         let agent_version = agent_version::of(&labels);
-        labels.remove(&agent_version::key());
+        labels.retain(|key, _| !key.as_str().starts_with(OWN));
         let inner = Inner {
             tape: self.tape,
             lease,

@@ -1,6 +1,6 @@
 //! Single names, and why a text is not a valid one.
 
-use crate::limits::{BUSINESS_KEY_BYTES_MAX, NAME_BYTES_MAX};
+use crate::limits::{BUSINESS_KEY_BYTES_MAX, NAME_BYTES_MAX, REACTION_NAME_BYTES_MAX};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
@@ -158,6 +158,8 @@ names! {
     EventId = "event id", NAME_BYTES_MAX;
     /// A relay, which sends the feed to another system.
     RelayName = "relay", NAME_BYTES_MAX;
+    /// A reaction: what the journal does by itself where an entry is written.
+    ReactionName = "reaction", REACTION_NAME_BYTES_MAX;
     /// A system that a relay sends to, and that confirms what it erased.
     SubscriberName = "subscriber", NAME_BYTES_MAX;
     /// The key of a label or of a piece of state.

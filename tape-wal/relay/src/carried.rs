@@ -123,7 +123,15 @@ impl<'a> Carried<'a> {
             if !delivery.is_done() {
                 self.let_others_try().await?;
                 let asked = round.retry_after.unwrap_or_default().min(settings.backoff_max);
-                self.wait(asked.max(backoff.next(self.part.chance()))).await?;
+                if round.failure.is_none() {
+                    // Nothing failed, so the sink knows when to go on.
+                    backoff = Backoff::new(settings.backoff, settings.backoff_max);
+                }
+                let wait = match round.failure {
+                    Some(_) => asked.max(backoff.next(self.part.chance())),
+                    None => asked.max(settings.backoff),
+                };
+                self.wait(wait).await?;
             }
         }
         self.part.counters.oldest(self.part.part.part, None);
@@ -176,6 +184,9 @@ impl<'a> Carried<'a> {
             None => {
                 if let Some(spell) = outage.back(now) {
                     tracing::info!(part = %self.part.part, %spell, "the sink takes events again");
+                }
+                if let Some(reason) = &round.waits {
+                    tracing::debug!(part = %self.part.part, reason, "the sink waits");
                 }
             }
         }

@@ -39,6 +39,8 @@ pub(crate) struct Round {
     pub(crate) refused: Vec<Refusal>,
     /// Why events are left; none where none is.
     pub(crate) failure: Option<String>,
+    /// For what the sink waits, where nothing failed with some events that are left.
+    pub(crate) waits: Option<String>,
     /// How long the sink asks to wait.
     pub(crate) retry_after: Option<Duration>,
     /// Why the sink must not be called again.
@@ -156,6 +158,12 @@ impl Round {
                 self.retry_after = self.retry_after.max(retry_after);
                 self.failure = Some(reason);
             }
+            Some(SinkError::Waits { reason, retry_after }) => {
+                self.retry_after = self.retry_after.max(Some(retry_after));
+                self.waits = Some(reason);
+            }
+            // Behind one that waits, as far as nothing else failed.
+            Some(SinkError::Behind) if self.waits.is_some() => {}
             Some(SinkError::Disabled { reason }) => self.disabled = Some(said(&reason)),
             other => {
                 let other =

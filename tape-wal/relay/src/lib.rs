@@ -15,6 +15,7 @@ pub mod filter;
 mod owned;
 mod part;
 pub mod payload_rule;
+pub mod reactions;
 mod reader;
 pub mod redaction;
 mod redelivery;

@@ -25,6 +25,7 @@ pub const REASON_BYTES_MAX: usize = 1_024;
 /// - Order within a stream is kept: a sink begins an event only when the event before it in the stream is confirmed or refused. Where an
 ///   event fails as [`Unavailable`](SinkError::Unavailable), later events of its stream in the call are not begun and answer
 ///   [`Behind`](SinkError::Behind). There is no order among streams, and an event that fails holds up no other stream.
+///   The same holds for events after one that [waits](SinkError::Waits).
 /// - Where an event fails as [`Disabled`](SinkError::Disabled), no further event of the call is begun. Those answer `Disabled` too, or
 ///   `Behind`.
 /// - A [refused](SinkError::Refused) event holds up nothing: the sink goes on with later events of its stream.
@@ -62,6 +63,14 @@ pub enum SinkError {
         reason: String,
         /// How long the other system asks to wait; none where it did not say.
         retry_after: Option<Duration>,
+    },
+    /// It is not its time yet, by a rule of the sink's own: nothing failed. The same event is delivered again after the wait.
+    #[error("not delivered yet: {reason}")]
+    Waits {
+        /// For what, in at most [`REASON_BYTES_MAX`] bytes.
+        reason: String,
+        /// When to deliver it again. The relay waits no longer than its longest wait.
+        retry_after: Duration,
     },
     /// It was not begun: an earlier event of its stream in this call failed.
     #[error("not delivered: an earlier event of the stream was not")]

@@ -8,6 +8,7 @@ mod consent;
 mod export;
 mod lists;
 mod outsider;
+mod reactions;
 mod relays;
 mod retention;
 mod seeded;

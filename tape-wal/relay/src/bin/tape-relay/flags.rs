@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 use tape_core::id::{Holder, RelayId, Seq, Tenant};
+use tape_core::limits::{LEASE_MS_MIN, RELAY_LEASE_MS_MAX};
 
 /// Longest name that is given to a process, in bytes: more is added to it.
 const NAME_BYTES_MAX: usize = 100;
@@ -55,6 +56,20 @@ pub(crate) struct Run {
     /// Carries only these relays of the file.
     #[arg(long, env = "TAPE_RELAY_ONLY", value_name = "RELAY", value_delimiter = ',')]
     pub(crate) only: Vec<RelayId>,
+    /// Carries the reactions of these tenants, too.
+    #[arg(
+        long,
+        env = "TAPE_RELAY_REACTIONS",
+        value_name = "TENANT",
+        value_delimiter = ','
+    )]
+    pub(crate) reactions: Vec<Tenant>,
+    /// How often the definitions of reactions are looked at, in milliseconds.
+    #[arg(long, env = "TAPE_RELAY_REACTIONS_MS", value_name = "MS", default_value_t = 2_000, value_parser = clap::value_parser!(u64).range(50..=3_600_000))]
+    pub(crate) reactions_ms: u64,
+    /// How long a copy that falls silent keeps the reactions that it carries, in milliseconds.
+    #[arg(long, env = "TAPE_RELAY_REACTIONS_LEASE_MS", value_name = "MS", default_value_t = 15_000, value_parser = clap::value_parser!(u64).range(LEASE_MS_MIN..=RELAY_LEASE_MS_MAX))]
+    pub(crate) reactions_lease_ms: u64,
     /// Where health, readiness and numbers are answered, at `/healthz`, `/readyz` and `/metrics`; port 0 takes a free one.
     #[arg(long, env = "TAPE_LISTEN", value_name = "ADDRESS")]
     pub(crate) listen: Option<SocketAddr>,
@@ -72,7 +87,7 @@ pub(crate) struct Run {
 /// Sending refused entries again.
 #[derive(Debug, Args)]
 pub(crate) struct Redeliver {
-    /// The relay, as the file names it: `TENANT/NAME`, or `*/NAME`.
+    /// The relay, as the file names it: `TENANT/NAME`, or `*/NAME`. That of a reaction is `TENANT/reaction:NAME`, and needs no file.
     pub(crate) relay: RelayId,
     /// The tenant whose refused entries are sent; needed for a relay of all tenants.
     #[arg(long, value_name = "TENANT")]

@@ -1,5 +1,6 @@
 //! Health, readiness and numbers over HTTP.
 
+use crate::carried::Carried;
 use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -11,7 +12,8 @@ use tape_api::Journal;
 use tape_core::agenda::Queue;
 use tape_core::id::RelayId;
 use tape_net::{Limits, Port};
-use tape_relay::{Counts, Running};
+use tape_relay::Counts;
+use tape_relay::reactions::ReactionCounts;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -27,13 +29,10 @@ const LIMITS: Limits = Limits {
 /// A journal that takes longer to answer counts as unreachable.
 const TIMEOUT: Duration = Duration::from_secs(3);
 
-/// The relays of the process.
-pub(crate) type Relays = Arc<Vec<(RelayId, Running)>>;
-
 #[derive(Clone)]
 struct Asked {
     journal: Arc<dyn Journal>,
-    relays: Relays,
+    carried: Arc<Carried>,
     stop: CancellationToken,
 }
 
@@ -42,7 +41,7 @@ struct Asked {
 pub(crate) async fn serve(
     listener: TcpListener,
     journal: Arc<dyn Journal>,
-    relays: Relays,
+    carried: Arc<Carried>,
     stop: CancellationToken,
 ) {
     let router = Router::new()
@@ -51,7 +50,7 @@ pub(crate) async fn serve(
         .route("/metrics", get(metrics))
         .with_state(Asked {
             journal,
-            relays,
+            carried,
             stop,
         });
     let connections = tape_net::connections_max(CONNECTIONS_MAX);
@@ -71,7 +70,12 @@ async fn ready(State(asked): State<Asked>) -> (StatusCode, String) {
     if asked.stop.is_cancelled() {
         return (StatusCode::SERVICE_UNAVAILABLE, "stopping\n".to_owned());
     }
-    if let Some((relay, _)) = asked.relays.iter().find(|(_, running)| !running.is_running()) {
+    if let Some((relay, _)) = asked
+        .carried
+        .running()
+        .iter()
+        .find(|(_, running)| !running.is_running())
+    {
         return (
             StatusCode::SERVICE_UNAVAILABLE,
             format!("the relay {relay} has ended\n"),
@@ -90,8 +94,8 @@ async fn ready(State(asked): State<Asked>) -> (StatusCode, String) {
 /// The numbers in the text format of Prometheus.
 async fn metrics(State(asked): State<Asked>) -> String {
     let now = asked.journal.environment().wall().as_micros();
-    let each = asked
-        .relays
+    let running = asked.carried.running();
+    let each = running
         .iter()
         .map(|(relay, running)| (label(relay), running.counts()));
     let each: Vec<(String, Counts)> = each.collect();
@@ -115,6 +119,9 @@ async fn metrics(State(asked): State<Asked>) -> String {
         let lag = counts.lag_us(now) / 1_000_000;
         let _ = writeln!(text, "tape_relay_lag_seconds{{relay=\"{relay}\"}} {lag}");
     }
+    if let Some(counts) = asked.carried.reactions() {
+        reactions(&mut text, counts);
+    }
     text
 }
 
@@ -122,4 +129,23 @@ async fn metrics(State(asked): State<Asked>) -> String {
 fn label(relay: &RelayId) -> String {
     let name = relay.to_string();
     name.replace('\\', "\\\\").replace('"', "\\\"")
+}
+
+fn reactions(text: &mut String, counts: ReactionCounts) {
+    text.push_str("# HELP tape_relay_reactions What became of the definitions of reactions.\n");
+    text.push_str("# TYPE tape_relay_reactions gauge\n");
+    let states = [
+        ("carried", counts.carried),
+        ("paused", counts.paused),
+        ("invalid", counts.invalid),
+    ];
+    for (state, number) in states {
+        let _ = writeln!(text, "tape_relay_reactions{{state=\"{state}\"}} {number}");
+    }
+    let looks = counts.looks;
+    let _ = writeln!(
+        text,
+        "# HELP tape_relay_reaction_looks_total How often the definitions of all tenants were looked at.\n\
+         # TYPE tape_relay_reaction_looks_total counter\ntape_relay_reaction_looks_total {looks}"
+    );
 }

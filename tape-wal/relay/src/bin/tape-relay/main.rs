@@ -1,11 +1,13 @@
 //! `tape-relay`: relays as a process.
 
+mod carried;
 mod file;
 mod flags;
 mod health;
 mod parts;
 mod redeliver;
 
+use carried::Carried;
 use clap::{CommandFactory as _, FromArgMatches as _};
 use file::{File, Misconfigured};
 use flags::{Command, Flags, HolderName, Run};
@@ -63,14 +65,20 @@ async fn main() -> ExitCode {
 
 async fn run(flags: Flags, environment: Arc<dyn Environment>) -> Result<ExitCode, Failure> {
     let file = flags.config.as_deref().map(File::read).transpose()?;
-    let file = file.ok_or(Misconfigured::NoRelay)?;
     match &flags.command {
-        None => carry(&flags, &file, environment)
+        None => carry(&flags, file.as_ref(), environment)
             .await
             .map(|()| ExitCode::SUCCESS),
         Some(Command::Redeliver(asked)) => {
-            let relays = parts::relays(&file, std::slice::from_ref(&asked.relay), &environment)?;
-            let journal = open(&flags.store, environment).await?;
+            let journal = open(&flags.store, Arc::clone(&environment)).await?;
+            let holder = own_name(None, environment.as_ref());
+            let relays = match redeliver::reaction(asked, &journal, &holder).await? {
+                Some(relay) => vec![relay],
+                None => {
+                    let file = file.ok_or(Misconfigured::NoRelay)?;
+                    parts::relays(&file, std::slice::from_ref(&asked.relay), &environment)?
+                }
+            };
             let mut all = true;
             for relay in &relays {
                 all &= redeliver::run(asked, relay, &journal).await?;
@@ -81,9 +89,13 @@ async fn run(flags: Flags, environment: Arc<dyn Environment>) -> Result<ExitCode
 }
 
 /// Carries relays until a signal says to stop.
-async fn carry(flags: &Flags, file: &File, environment: Arc<dyn Environment>) -> Result<(), Failure> {
+async fn carry(flags: &Flags, file: Option<&File>, environment: Arc<dyn Environment>) -> Result<(), Failure> {
     let io = |doing| move |source| Failure::Io { doing, source };
-    let relays = parts::relays(file, &flags.run.only, &environment)?;
+    let relays = match file {
+        Some(file) => parts::relays(file, &flags.run.only, &environment)?,
+        None if flags.run.reactions.is_empty() => return Err(Misconfigured::NoRelay.into()),
+        None => Vec::new(),
+    };
     let holder = own_name(flags.run.holder.as_ref(), environment.as_ref());
     // Listened for before anything is announced: a signal that follows the announcement is not lost.
     let (mut interrupt, mut terminate) = (
@@ -91,24 +103,17 @@ async fn carry(flags: &Flags, file: &File, environment: Arc<dyn Environment>) ->
         signal(SignalKind::terminate()).map_err(io("listen for signals"))?,
     );
     let journal = open(&flags.store, environment).await?;
-    let start = |relay: tape_relay::Relay| {
-        (
-            relay.id.clone(),
-            relay.start(Arc::clone(&journal), holder.clone()),
-        )
-    };
-    let running: health::Relays = Arc::new(relays.into_iter().map(start).collect());
     let stop = CancellationToken::new();
-    announce(&flags.run, &journal, &running, &stop).await?;
+    let carried = Arc::new(Carried::start(&flags.run, relays, &journal, &holder, &stop));
+    announce(&flags.run, &journal, &carried, &stop).await?;
     tokio::select! {
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
     }
     tracing::info!("stopping");
     stop.cancel();
-    let drained = futures::future::join_all(running.iter().map(|(_, running)| running.drain()));
     let drain = Duration::from_millis(flags.run.drain_ms);
-    if tokio::time::timeout(drain, drained).await.is_err() {
+    if tokio::time::timeout(drain, carried.drain()).await.is_err() {
         tracing::warn!(
             "not every call of a sink ended in time; its events are delivered again by another process"
         );
@@ -140,7 +145,7 @@ fn own_name(given: Option<&HolderName>, environment: &dyn Environment) -> Holder
 async fn announce(
     run: &Run,
     journal: &Arc<dyn Journal>,
-    relays: &health::Relays,
+    carried: &Arc<Carried>,
     stop: &CancellationToken,
 ) -> Result<(), Failure> {
     let io = |doing| move |source| Failure::Io { doing, source };
@@ -150,7 +155,7 @@ async fn announce(
     };
     let listener = TcpListener::bind(address).await.map_err(io("listen"))?;
     let address = listener.local_addr().map_err(io("listen"))?;
-    let health = health::serve(listener, Arc::clone(journal), Arc::clone(relays), stop.clone());
+    let health = health::serve(listener, Arc::clone(journal), Arc::clone(carried), stop.clone());
     tokio::spawn(health);
     println!("tape-relay ready on {address}");
     Ok(())

@@ -3,8 +3,9 @@
 use crate::flags::Redeliver;
 use std::sync::Arc;
 use tape_api::Journal;
-use tape_core::id::RelayStream;
-use tape_relay::{Redelivered, Relay, redeliver};
+use tape_core::id::{Holder, RelayStream};
+use tape_relay::reactions::{InvalidDefinition, NotDefined, Reaction};
+use tape_relay::{Redelivered, Relay, Settings, redeliver};
 
 /// Why nothing could be sent, for people.
 #[derive(Debug, thiserror::Error)]
@@ -13,8 +14,24 @@ pub(crate) enum NotSent {
     NoTenant,
     #[error("the relay has the entries of another tenant")]
     OtherTenant,
+    #[error("the reaction cannot be used")]
+    Reaction(#[source] NotDefined),
+    #[error("the predicate of the reaction does not hold")]
+    Predicate(#[source] InvalidDefinition),
     #[error("the refused entries cannot be sent again")]
     Failed(#[source] tape_relay::RedeliveryError),
+}
+
+/// The relay that carries a reaction; none where the name is that of another relay.
+pub(crate) async fn reaction(
+    asked: &Redeliver,
+    journal: &Arc<dyn Journal>,
+    holder: &Holder,
+) -> Result<Option<Relay>, NotSent> {
+    let found = Reaction::carried_by(&asked.relay, journal).await;
+    let found = found.map_err(NotSent::Reaction)?;
+    let relay = found.map(|reaction| reaction.relay(journal, holder, Settings::default()));
+    relay.transpose().map_err(NotSent::Predicate)
 }
 
 /// Sends them, and prints a line for each. Returns whether all were taken.

@@ -1,0 +1,76 @@
+//! Reactions that cause each other.
+
+use crate::world::World;
+use serde_json::json;
+use tape_core::reaction::Origin;
+use tape_relay::reactions::DEPTH_MAX;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cycle_is_stopped_and_named() {
+    let world = World::new();
+    let on_begun = |of: &str, begins: &str| {
+        json!({
+            "form": 1,
+            "when": { "pattern": format!("acme.run.{of}.*.*.*.run.begun") },
+            "then": { "begin": { "app": begins } },
+            "start": "beginning",
+        })
+    };
+    world.define("ping", on_begun("b", "a")).await;
+    world.define("pong", on_begun("a", "b")).await;
+    let process = world.process("one");
+    world.begin("a/ann/s/1").await;
+    // The chain begins with `pong`, so its eighth is a `ping`, to which `pong` does not react any more.
+    let refused = loop {
+        let refused = world.refusals("pong").await;
+        if !refused.is_empty() {
+            break refused;
+        }
+        let begun = world.runs_of("ping").await.len() + world.runs_of("pong").await.len();
+        assert!(begun <= DEPTH_MAX as usize, "the chain goes on: {begun} runs");
+        tokio::task::yield_now().await;
+    };
+    world.is_through("ping").await;
+    world.is_through("pong").await;
+    let mut depths = Vec::new();
+    for reaction in ["ping", "pong"] {
+        for (_, summary) in world.runs_of(reaction).await {
+            depths.push(Origin::of(&summary.labels).unwrap().unwrap().depth);
+        }
+    }
+    depths.sort_unstable();
+    assert_eq!(depths, (1..=DEPTH_MAX).collect::<Vec<_>>());
+    assert_eq!(refused.len(), 1);
+    let chain = "pong > ping > pong > ping > pong > ping > pong > ping";
+    assert!(refused[0].reason.contains(chain), "{}", refused[0].reason);
+    assert!(world.refusals("ping").await.is_empty());
+    process.drain().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_on_record_of_a_relay_triggers_nothing() {
+    let world = World::new();
+    let fails = json!({
+        "form": 1,
+        "when": { "pattern": "acme.value.in.>" },
+        "then": { "signal": { "gate": "go", "run": "same" } },
+        "start": "beginning",
+    });
+    let reacts = json!({
+        "form": 1,
+        "when": { "pattern": "acme.relay.>" },
+        "then": { "begin": { "app": "audit" } },
+        "start": "beginning",
+    });
+    world.define("fails", fails).await;
+    world.define("reacts", reacts).await;
+    let process = world.process("one");
+    world.put("in", &json!(1)).await;
+    world.is_carried("fails").await;
+    world.is_through("fails").await;
+    assert_eq!(world.refusals("fails").await.len(), 1);
+    world.is_carried("reacts").await;
+    world.is_through("reacts").await;
+    assert!(world.runs_of("reacts").await.is_empty());
+    process.drain().await;
+}

@@ -15,10 +15,13 @@ use tape_core::id::{RelayId, RelayPart};
 use tape_core::relay::Place;
 use tape_store::contract::{Cursor, Shard};
 
+/// A record by its name, and what it says.
+type Found = (String, Result<(RelayPart, Place), JournalError>);
+
 /// Records of one relay.
 struct Records {
     /// Their names, and what they say.
-    records: Vec<(String, Result<(RelayPart, Place), JournalError>)>,
+    records: Vec<Found>,
     /// Where the next page begins; none at the end.
     next: Option<String>,
 }

@@ -2,6 +2,10 @@
 
 use crate::world::World;
 use serde_json::json;
+use tape_api::Journal as _;
+use tape_core::command::Command;
+use tape_core::erasure::Erasure;
+use tape_core::id::{Seq, StreamId};
 use tape_core::reaction::Origin;
 use tape_relay::reactions::DEPTH_MAX;
 
@@ -72,5 +76,37 @@ async fn what_is_on_record_of_a_relay_triggers_nothing() {
     world.is_carried("reacts").await;
     world.is_through("reacts").await;
     assert!(world.runs_of("reacts").await.is_empty());
+    process.drain().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_whose_labels_were_erased_begins_no_chain() {
+    let world = World::new();
+    let (run, _) = world.begin("a/ann/s/1").await;
+    let erasure = Erasure {
+        entries: vec![Seq(1)],
+        reason: "asked to".to_owned(),
+    };
+    let command = Command::new(world.engine.request_id(), erasure);
+    let stream = StreamId::Run(run);
+    world.engine.erase(&stream, command).await.unwrap();
+    let definition = json!({
+        "form": 1,
+        "when": { "pattern": "acme.run.a.*.*.*.run.begun" },
+        "then": { "begin": { "app": "audit" } },
+        "start": "beginning",
+    });
+    world.define("audit", definition).await;
+    let process = world.process("one");
+    world.is_carried("audit").await;
+    world.is_through("audit").await;
+    assert!(world.runs_of("audit").await.is_empty());
+    let refused = world.refusals("audit").await;
+    assert_eq!(refused.len(), 1);
+    assert!(
+        refused[0].reason.contains("its labels were erased"),
+        "{}",
+        refused[0].reason
+    );
     process.drain().await;
 }

@@ -58,3 +58,36 @@ async fn a_sink_that_has_failed_for_too_long_is_disabled() {
     );
     running.drain().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sink_that_waits_is_asked_when_it_says_and_has_not_failed() {
+    let world = World::new();
+    let mut asked = 0;
+    let sink = Told::by(move |_| {
+        asked += 1;
+        if asked % 40 == 0 {
+            return Ok(());
+        }
+        Err(SinkError::Waits {
+            reason: "for its time".to_owned(),
+            retry_after: Duration::from_millis(1),
+        })
+    });
+    let settings = Settings {
+        // A wait that doubles each time would take a day, and a failure would end it all.
+        backoff_max: Duration::from_hours(24),
+        disable_after: Some(Duration::from_millis(1)),
+        ..quick()
+    };
+    let relay = relay("acme/lake", &sink, settings);
+    let running = relay.start(world.journal(), Holder::new("one").unwrap());
+    world.put_all("acme", &["a"], 3).await;
+    sink.has(3).await;
+    let parts = world.is_through("acme/lake").await;
+    assert!(
+        parts
+            .iter()
+            .all(|part| part.place.disabled.is_none() && part.place.failing.is_none())
+    );
+    running.drain().await;
+}

@@ -245,7 +245,10 @@ impl<'a> Carried<'a> {
     async fn send(&mut self, progress: Progress) -> Result<(), Ended> {
         let lease = self.part.relay.settings.lease;
         let relays = self.part.journal.relays();
-        match relays.advance(&self.part.part, self.epoch, progress, lease).await {
+        let moved = relays.advance(&self.part.part, self.epoch, progress, lease);
+        // One that hangs must not take the time of the next ones.
+        let moved = tokio::time::timeout(lease / RENEWALS, moved).await;
+        match moved.unwrap_or_else(|_| Err(JournalError::unavailable("the journal has not answered"))) {
             Ok(MoveAnswer::Moved) => {
                 add(&self.part.counters.moves, 1);
                 self.renewed = Instant::now();

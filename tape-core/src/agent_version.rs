@@ -59,7 +59,7 @@ pub fn of(labels: &BTreeMap<Key, String>) -> Option<AgentVersion> {
     AgentVersion::new(version).ok()
 }
 
-/// Refuses labels with names of the journal's own, but for those that who begins a run has to give: the version of the agent, and what a
+/// Refuses labels with names of the journal's own, but for those that the beginning of a run gives: the version of the agent, and what a
 /// reaction says of a run that it begins. An agent's label could pass for what the journal says; the client refuses these in what agents give.
 ///
 /// # Errors

@@ -17,7 +17,7 @@ use tape_core::time::Timestamp;
 const PAGE: u32 = 256;
 
 /// The rule: an entry counts if no other that the filter chooses comes in its stream within a time after it, by the times that the entries
-/// have. So whoever applies it again comes to the same.
+/// have. So a process that applies it again comes to the same.
 #[derive(Debug)]
 pub(super) struct Debounce {
     pub(super) journal: Arc<dyn Journal>,

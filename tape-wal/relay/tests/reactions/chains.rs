@@ -2,7 +2,6 @@
 
 use crate::world::World;
 use serde_json::json;
-use tape_api::Journal as _;
 use tape_core::command::Command;
 use tape_core::erasure::Erasure;
 use tape_core::id::{Seq, StreamId};

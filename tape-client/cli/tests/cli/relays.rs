@@ -18,6 +18,7 @@ use tape_client::core::time::Timestamp;
 use tape_engine::Engine;
 use tape_store::clock::ManualClock;
 use tape_store::contract::Shard;
+use tape_store::cursors::{Record, Swap};
 
 /// An hour after the runs of the store were made.
 const LATER: Timestamp = Timestamp::from_micros(1_795_352_400_000_000);
@@ -263,6 +264,42 @@ async fn a_relay_that_is_not_used_any_more_is_forgotten() {
     assert!(
         listed.starts_with("acme/fraud") && !listed.contains("lake"),
         "{listed}"
+    );
+}
+
+#[tokio::test]
+async fn a_part_that_cannot_be_read_or_makes_no_sense_is_told_as_such() {
+    let relays = WithRelays::new().await;
+    let seeded = &relays.seeded;
+    let newer = Swap::Make(Record {
+        version: 1,
+        bytes: Bytes::from_static(br#"{"form":2,"place":{}}"#),
+    });
+    let cursors = relays.engine.store().cursors();
+    let made = cursors.swap_record("relay/acme/fraud/1", &newer);
+    assert!(made.await.unwrap());
+    let foreign = Progress {
+        cursors: [(0, Bytes::from_static(b"foreign"))].into(),
+        ..Progress::default()
+    };
+    relays.carry("acme/other/0", "relay-1", foreign).await;
+    seeded.says(&["relay", "list", "--tenant", "acme"], &expect![[r#"
+        acme/fraud  idle  0 of 1 parts carried  17 delivered, 1 refused  at the end
+        acme/other  idle  0 of 1 parts carried  0 delivered, 0 refused  how far behind is not known: cursor is not valid here: it was not made by this store
+        relay/acme/fraud/1  DAMAGED: the journal cannot be used as it is: the record 'relay/acme/fraud/1' cannot be read: missing field `epoch` at line 1 column 20
+    "#]]);
+    let disable = ["relay", "disable", "acme/fraud", "--reason", "maintenance"];
+    let disabled = seeded.tape(&as_mia(&disable));
+    assert_eq!(disabled.status.code(), Some(1), "{disabled:?}");
+    expect![[r#"
+        acme/fraud is disabled, in 1 part
+        relay/acme/fraud/1  DAMAGED: the journal cannot be used as it is: the record 'relay/acme/fraud/1' cannot be read: missing field `epoch` at line 1 column 20
+    "#]].assert_eq(&String::from_utf8(disabled.stdout).unwrap());
+    seeded.says(
+        &as_mia(&["relay", "forget", "acme/fraud"]),
+        &expect![[r#"
+        acme/fraud is forgotten, in 2 parts
+    "#]],
     );
 }
 

@@ -1,6 +1,6 @@
-//! One reader of the feed for a process, and everybody who follows it.
+//! One reader of the feed for a process, and its followers.
 //!
-//! While anybody follows, one task reads the end of each shard and keeps the newest pages in a ring, bounded in bytes. A follower that has
+//! While there are followers, one task reads the end of each shard and keeps the newest pages in a ring, bounded in bytes. A follower that has
 //! all pages so far waits without a task, a query or a copy of its own: an entry wakes those whose filters it fits. A follower with an
 //! older cursor, or one that falls behind the ring, reads the store itself until it meets the ring.
 //!
@@ -113,7 +113,7 @@ impl std::fmt::Debug for SharedFeed {
 }
 
 impl SharedFeed {
-    /// The feed of `store`, which is not read while nobody follows.
+    /// The feed of `store`, which is not read while there are no followers.
     #[must_use]
     pub fn new(store: Arc<dyn JournalStore>) -> Self {
         let shards = store.capabilities().shards.max(1);

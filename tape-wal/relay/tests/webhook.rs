@@ -285,7 +285,7 @@ async fn an_endpoint_that_is_not_there_is_unavailable_and_its_url_is_not_told() 
 
 #[tokio::test]
 async fn an_endpoint_that_answers_nothing_is_given_up() {
-    // Its queue takes connections, and nobody reads them.
+    // Its queue takes connections, and nothing reads them.
     let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", silent.local_addr().unwrap());
     let settings = WebhookSettings::new(&url, vec![SECRET.parse().unwrap()], false).unwrap();

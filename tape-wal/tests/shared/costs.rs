@@ -247,7 +247,7 @@ async fn a_watch_of_a_stream_is_woken_by_its_commits_alone() {
     assert!(futures::poll!(pin!(watch.changed())).is_pending());
     assert!(world.tails() - reads <= 2 * 51 + 4);
     drop(watch);
-    // The reader stops once nobody follows: an hour later nothing was read.
+    // The reader stops without followers: an hour later nothing was read.
     tokio::time::sleep(Duration::from_secs(60)).await;
     let reads = world.tails();
     tokio::time::sleep(Duration::from_secs(3_600)).await;

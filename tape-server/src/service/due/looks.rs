@@ -385,13 +385,13 @@ mod tests {
             assert_eq!(watch.next().await.unwrap().len(), *due);
         }
         assert!(reads.load(Ordering::Relaxed) <= one + 1);
-        // Nobody is told again what is the same, unless it is asked for.
+        // What is the same is told again only where it is asked for.
         let silent = tokio::time::timeout(Duration::from_secs(3_600), watches[0].0.next());
         assert!(silent.await.is_err());
         watches[0].0.ask();
         assert_eq!(watches[0].0.next().await.unwrap().len(), 1);
         drop((first, watches));
-        // Nobody looks once nobody watches.
+        // The index is not looked at without a watch.
         tokio::time::sleep(Duration::from_secs(60)).await;
         let before = reads.load(Ordering::Relaxed);
         tokio::time::sleep(Duration::from_secs(3_600)).await;

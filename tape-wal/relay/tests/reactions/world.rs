@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 use tape_api::query::{RunQuery, ValueQuery};
-use tape_api::relays::{Control, PartStatus, PlaceQuery};
+use tape_api::relays::{Control, Lag, PartStatus, PlaceQuery};
 use tape_api::sending::ask;
 use tape_api::{Journal, Relays as _};
 use tape_core::codec::decode;
@@ -176,7 +176,7 @@ impl World {
         loop {
             let parts = self.places(reaction).await;
             assert!(parts.len() <= 1, "one process carries all shards");
-            if !parts.is_empty() && parts.iter().all(|part| part.lag.entries == 0) {
+            if !parts.is_empty() && parts.iter().all(|part| part.lag == Ok(Lag::default())) {
                 return;
             }
             tokio::time::sleep(LOOK).await;
@@ -206,7 +206,14 @@ impl World {
     /// Has a reaction react to everything again.
     pub(crate) async fn again(&self, reaction: &str) {
         let control = Control::ToBeginning;
-        assert_eq!(self.engine.control(&relay(reaction), &control).await.unwrap(), 1);
+        assert_eq!(
+            self.engine
+                .control(&relay(reaction), &control)
+                .await
+                .unwrap()
+                .parts,
+            1
+        );
     }
 
     pub(crate) async fn definitions(&self) -> usize {

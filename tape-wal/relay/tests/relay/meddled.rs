@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::Duration;
 use tape_api::query::{FeedPage, Tail};
-use tape_api::relays::{ClaimAnswer, Control, MoveAnswer, PlacePage, PlaceQuery};
+use tape_api::relays::{ClaimAnswer, Control, Controlled, MoveAnswer, PlacePage, PlaceQuery};
 use tape_api::{Journal, JournalError, Layer, Relays};
 use tape_core::command::{Command, RelayCommand};
 use tape_core::id::{Epoch, Holder, RelayId, RelayPart, RelayStream};
@@ -103,7 +103,7 @@ impl Relays for Meddled {
         self.inner.relays().places(query, from, limit).await
     }
 
-    async fn control(&self, relay: &RelayId, control: &Control) -> Result<u64, JournalError> {
+    async fn control(&self, relay: &RelayId, control: &Control) -> Result<Controlled, JournalError> {
         self.inner.relays().control(relay, control).await
     }
 

@@ -76,7 +76,7 @@ async fn a_relay_that_is_put_back_sends_everything_again() {
         .control(&relay, &tape_api::relays::Control::ToBeginning)
         .await
         .unwrap();
-    assert_eq!(parts, 3);
+    assert_eq!(parts.parts, 3);
     // The process notices, claims its parts anew, and begins there.
     let seen = sink.has(30).await;
     assert_eq!(seen[15..].len(), 15);

@@ -138,12 +138,12 @@ fn what_makes_no_sense_is_refused_at_start() {
         (
             "[connectors.mail]\ncommand = [\"true\"]\nheaders = { a = \"b\" }".to_owned(),
             "`connectors.mail.headers`",
-            "`http` only",
+            "beside `command`",
         ),
         (
             "[connectors.mail]\ncommand = [\"true\"]\nheaders_env = { a = \"SECRET\" }".to_owned(),
             "`connectors.mail.headers_env`",
-            "`http` only",
+            "beside `command`",
         ),
         (
             "[agents.treasury]\nurl = \"treasury.example\"".to_owned(),

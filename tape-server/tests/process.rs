@@ -49,7 +49,7 @@ async fn health_and_reflection_speak_of_every_service() {
         .into_iter()
         .filter(|name| name.starts_with("tape.v1."))
         .collect();
-    assert_eq!(own.len(), 8, "{own:?}");
+    assert_eq!(own.len(), 9, "{own:?}");
     for service in own {
         let check = health
             .check(HealthCheckRequest { service })

@@ -78,7 +78,7 @@ impl Relays {
         let killed = self
             .running
             .iter()
-            .position(|running| running.holder == holder.as_str());
+            .position(|running| holder.as_str().starts_with(&format!("relay-{}-", running.holder)));
         let mut killed = self.running.remove(killed.unwrap());
         killed.child.kill().unwrap();
         killed.child.wait().unwrap();

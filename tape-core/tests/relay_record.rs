@@ -191,7 +191,7 @@ fn refused(stream: &StreamId) -> EntryBody {
     .into()
 }
 
-/// Who can write to the store can seal any entry, and a verifier finds one about another tenant.
+/// A program that writes to the store itself can seal any entry. A verifier finds one that is about another tenant.
 #[test]
 fn an_entry_about_another_tenant_does_not_verify() {
     let receipt = |stream: &StreamId| {

@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout_at};
 /// The time that is left to record an outcome, where a publication takes too long.
 const MARGIN: Duration = Duration::from_secs(1);
 
-/// Who acts on the messages of a topic or queue, and how they say what came of an effect.
+/// The upstream behind a topic or queue: it acts on the messages, and says what came of an effect.
 ///
 /// A message that was published says nothing about the effect: its subscriber may act on it now, in a day, or never. So the effect stays
 /// UNKNOWN until the subscriber confirms it. Either it settles the effect by itself, as a person does with `tape settle`, or it is asked at

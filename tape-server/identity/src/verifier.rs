@@ -26,7 +26,7 @@ pub struct Verifier {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Identity {
-    /// Who says so, as it stands in the token.
+    /// The issuer, as it stands in the token.
     pub issuer: String,
     /// The account, by the issuer's own id, which it gives to no other account.
     pub subject: String,

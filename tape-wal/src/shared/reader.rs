@@ -18,7 +18,7 @@ const SAID_AGAIN: Duration = Duration::from_secs(60);
 /// How often old pages are forgotten, and some of the idle followers are told how far the feed went.
 const TICK: Duration = Duration::from_secs(1);
 
-/// Reads the feed while anybody follows it.
+/// Reads the feed while it has followers.
 pub(super) async fn read(feed: SharedFeed) {
     let mut outage = Outage::new(SAID_AGAIN);
     while let Err(error) = feed.read_until_alone(&mut outage).await {

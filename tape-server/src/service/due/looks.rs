@@ -1,6 +1,6 @@
 //! Looks at the work that is due, shared by all watches of a queue.
 //!
-//! A commit of anybody may make work due, and only the store's index says which. So one task looks at the index after commits while there
+//! Any commit may make work due, and only the store's index says which. So one task looks at the index after commits while there
 //! are watches of its queue, and hands each watch what changed for it. The cost is that of one look, however many watches there are.
 
 use std::collections::BTreeMap;

@@ -80,7 +80,7 @@ impl Lines {
     fn rotate(&mut self, settings: &JsonLinesSettings) -> io::Result<()> {
         let number = self.last + 1;
         let closed = settings.beside(&format!("{number:0NUMBER_DIGITS$}"));
-        // A rename would replace what somebody put there since the file was opened.
+        // A rename would replace a file that another program put there since this one was opened.
         if fs::exists(&closed)? {
             let problem = format!("{} is there already", closed.display());
             return Err(io::Error::new(io::ErrorKind::AlreadyExists, problem));

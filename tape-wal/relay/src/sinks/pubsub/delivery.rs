@@ -165,35 +165,82 @@ impl Lane {
         results: Vec<Result<String, PublishError>>,
         answers: &mut [Result<(), SinkError>],
     ) -> Outcome {
-        let mut results = results.into_iter().peekable();
-        while results.next_if(Result::is_ok).is_some() {
-            self.answer(Ok(()), answers);
-        }
+        let sent: Vec<usize> = self.rest.drain(..self.under_way).collect();
         self.under_way = 0;
-        let Some(Err(error)) = results.next() else {
+        let (mut failed, mut errors) = (Vec::new(), Vec::new());
+        for (n, result) in sent.into_iter().zip(results) {
+            match result {
+                // Without order, one may be confirmed that was sent in another request than a refused one before it.
+                Ok(_) => answers[n] = Ok(()),
+                Err(error) => {
+                    failed.push(n);
+                    errors.push(error);
+                }
+            }
+        }
+        for n in failed.into_iter().rev() {
+            self.rest.push_front(n);
+        }
+        let mut errors = errors.into_iter();
+        let Some(first) = errors.next() else {
             self.limit = self.limit.saturating_mul(2).min(REQUEST_MESSAGES_MAX);
             return Outcome::Confirmed;
         };
-        let failure = Failure::from(error);
+        let failure = Failure::from(first);
         if !failure.is_refusal() {
             return Outcome::Failed(failure);
         }
         // The client may have sent the messages in several requests. Those of the one that was refused have its error, those after it have
         // the error of a stopped key.
-        let refused = 1 + results
-            .filter(|result| matches!(result, Err(PublishError::Rpc(_))))
+        let refused = 1 + errors
+            .filter(|error| matches!(error, PublishError::Rpc(_)))
             .count();
-        if refused == 1 {
-            self.answer(Err(failure.refused()), answers);
+        if refused == 1
+            && let Some(n) = self.rest.pop_front()
+        {
+            answers[n] = Err(failure.refused());
         }
         self.limit = (refused / 2).max(1);
         Outcome::Resume
     }
+}
 
-    /// Answers the first event that has no answer.
-    fn answer(&mut self, answer: Result<(), SinkError>, answers: &mut [Result<(), SinkError>]) {
-        if let Some(n) = self.rest.pop_front() {
-            answers[n] = answer;
-        }
+#[cfg(test)]
+mod tests {
+    use super::{Lane, Outcome};
+    use crate::sink::SinkError;
+    use google_cloud_gax::error::rpc::{Code, Status};
+    use google_cloud_pubsub::Error;
+    use google_cloud_pubsub::error::PublishError;
+    use std::sync::Arc;
+
+    fn refused() -> Result<String, PublishError> {
+        let status = Status::default().set_code(Code::InvalidArgument);
+        Err(PublishError::Rpc(Arc::new(Error::service(status))))
+    }
+
+    /// Without order the client may send messages in several requests at once, of which one is refused.
+    #[test]
+    fn what_is_confirmed_beside_a_refusal_is_not_sent_again() {
+        let mut lane = Lane::new(None);
+        (lane.rest, lane.under_way) = ((0..6).collect(), 5);
+        let mut answers = vec![Err(SinkError::Behind); 6];
+        let sent = || Ok("1".to_owned());
+        let outcome = lane.take(vec![sent(), refused(), refused(), sent(), sent()], &mut answers);
+        assert!(matches!(outcome, Outcome::Resume));
+        assert_eq!((lane.rest, lane.limit), ([1, 2, 5].into(), 1));
+        let confirmed = answers.iter().map(Result::is_ok).collect::<Vec<_>>();
+        assert_eq!(confirmed, [true, false, false, true, true, false]);
+    }
+
+    #[test]
+    fn an_event_that_is_refused_alone_is_the_one() {
+        let mut lane = Lane::new(None);
+        (lane.rest, lane.under_way) = ((0..3).collect(), 3);
+        let mut answers = vec![Err(SinkError::Behind); 3];
+        let sent = || Ok("1".to_owned());
+        lane.take(vec![sent(), refused(), sent()], &mut answers);
+        assert!(matches!(answers[1], Err(SinkError::Refused { .. })));
+        assert!(answers[0].is_ok() && answers[2].is_ok() && lane.rest.is_empty());
     }
 }

@@ -17,6 +17,12 @@ const SIGN_OF_LIFE_MIN: Duration = Duration::from_millis(250);
 /// The keep-alive interval is a lease divided by this, within those bounds. That leaves time to notice a loss, to reconnect and to renew.
 const SIGNS_PER_LEASE: u32 = 6;
 
+/// How many bytes of one stream wait in this process until they are read.
+const STREAM_WINDOW_BYTES: u32 = 512 * 1024;
+/// The same for all streams of the connection: no bound of their own. Otherwise streams that are not read would hold up the answers to other
+/// calls, renewals of leases among them. What waits is bounded by the streams that this process has opened.
+const CONNECTION_WINDOW_BYTES: u32 = i32::MAX as u32;
+
 /// The connection. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct Link(Arc<Inner>);
@@ -59,7 +65,8 @@ impl Link {
         let endpoint = Endpoint::from_shared(format!("http://{authority}"))
             .map_err(|error| JournalError::Invalid(error.to_string()))?
             .connect_timeout(CONNECT_TIMEOUT)
-            .http2_adaptive_window(true)
+            .initial_stream_window_size(STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
             .http2_keep_alive_interval(sign_of_life)
             .keep_alive_timeout(sign_of_life)
             .keep_alive_while_idle(true);

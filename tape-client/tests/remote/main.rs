@@ -317,3 +317,33 @@ async fn a_recorded_answer_is_read_back_by_content_type() {
     }
     assert!(found);
 }
+
+/// Pages that wait for their readers are in the buffers of the connection that all calls share.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_readers_do_not_take_holds_up_no_other_call() {
+    const READERS: usize = 40;
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path());
+    let tape = connect(&server).await;
+    let value = tape.value(Tenant::new("acme").unwrap(), ValueName::new("large").unwrap());
+    let large = Payload::json(&json!("x".repeat(256 * 1024)));
+    for _ in 0..24 {
+        value.put(large.clone()).await.unwrap();
+    }
+    let tail = Tail {
+        from_start: true,
+        ..Tail::new("acme.value.>".parse().unwrap())
+    };
+    let mut readers = Vec::new();
+    for _ in 0..READERS {
+        let mut pages = tape.tail(&tail);
+        pages.next().await.unwrap().unwrap();
+        readers.push(pages);
+    }
+    let run = tape.run(id("i1")).begin().await.unwrap().driving().unwrap();
+    steps(&run, &Counts::default(), |_| ()).await.unwrap();
+    for _ in 0..20 {
+        value.get().await.unwrap().unwrap();
+    }
+    drop(readers);
+}

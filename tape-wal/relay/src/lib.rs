@@ -28,6 +28,6 @@ pub mod sinks;
 mod unmoved;
 
 pub use counts::{COUNT_NAMES, Counts};
-pub use redelivery::{REDELIVERIES_MAX, Redelivered, RedeliveryError, redeliver};
+pub use redelivery::{Redelivered, RedeliveryError, RedeliveryStep, UNAVAILABLE_MAX, redeliver};
 pub use relay::{Relay, Running};
 pub use settings::{Settings, Start};

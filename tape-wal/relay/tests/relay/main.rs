@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod meddled;
+mod redelivered;
 mod refused;
 mod resumed;
 mod stopped;

@@ -40,6 +40,14 @@ impl Tape {
         until_answered(self.tries(), || self.journal.relays().control(relay, control)).await
     }
 
+    /// Removes the record of a part of a relay that cannot be read. Returns whether there was one.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] where it is no record of a relay, or can be read; [`Error::Unavailable`] where the journal is out of reach.
+    pub async fn forget_relay_record(&self, name: &str) -> Result<bool, Error> {
+        until_answered(self.tries(), || self.journal.relays().forget_record(name)).await
+    }
+
     /// Records that a subscriber of a relay erased what was erased here. Returns the entry that says so: the first, where that is on record
     /// already.
     ///

@@ -126,6 +126,8 @@ pub const HINTS_COUNTED_MAX: u32 = 1_024;
 pub const HINTS_LOOKED_AT_MAX: u32 = 65_536;
 /// Longest lease of a relay on a part of the feed, in milliseconds.
 pub const RELAY_LEASE_MS_MAX: u64 = LEASE_MS_MAX;
+/// Most relays of one tenant that have a place, and most relays of all tenants. Reactions are among them.
+pub const RELAYS_MAX: usize = 512;
 /// Most shards whose places one part of a relay keeps.
 pub const RELAY_SHARDS_MAX: usize = 1_024;
 /// Longest cursor of a shard, in bytes. The cursors of the stores have under 100.

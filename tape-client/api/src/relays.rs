@@ -22,7 +22,10 @@ use tape_core::time::Timestamp;
 /// reason, a cursor of a shard that the journal does not have, or more than a part may keep.
 #[async_trait]
 pub trait Relays: Send + Sync {
-    /// Claims a part for a process until the lease ends. Moves renew it.
+    /// Claims a part for a process until the lease ends. Moves renew it. The first claim of a part makes its place.
+    ///
+    /// [`JournalError::Invalid`]: the feed has no shard of that number. [`JournalError::Rejected`]: the tenant has
+    /// [`RELAYS_MAX`](tape_core::limits::RELAYS_MAX) other relays that have a place.
     async fn claim(
         &self,
         part: &RelayPart,
@@ -54,6 +57,12 @@ pub trait Relays: Send + Sync {
     /// Does something to all parts of a relay. Processes that carry them notice with their next move. A part whose record cannot be read is
     /// reported and left as it is, except that it can be forgotten.
     async fn control(&self, relay: &RelayId, control: &Control) -> Result<Controlled, JournalError>;
+
+    /// Removes a record that cannot be read, by the name that [`PlacePage::unreadable`] has. Where it is of a relay,
+    /// [`Control::Forget`] removes it, too. Returns whether there was one.
+    ///
+    /// [`JournalError::Invalid`]: it is no record of a relay, or it can be read.
+    async fn forget_record(&self, name: &str) -> Result<bool, JournalError>;
 
     /// Records something of a relay in the stream that it has in a tenant. The reply names the entry that says it: the first, where the same is
     /// on record already.

@@ -117,6 +117,16 @@ impl Relays for Remote {
         }
     }
 
+    async fn forget_record(&self, name: &str) -> Result<bool, JournalError> {
+        let request = v1::ForgetRelayRequest {
+            relay: None,
+            record: name.to_owned(),
+        };
+        let request = tape_proto::fitting(request).map_err(failed)?;
+        let forget = |channel| async move { relays(channel).forget_relay(request).await };
+        Ok(self.link.ask(forget).await?.parts > 0)
+    }
+
     async fn record(
         &self,
         stream: &RelayStream,
@@ -157,7 +167,8 @@ impl Remote {
 
     async fn forget(&self, relay: &RelayId) -> Result<Controlled, JournalError> {
         let relay = Some(relay.clone().into());
-        let request = v1::ForgetRelayRequest { relay };
+        let record = String::new();
+        let request = v1::ForgetRelayRequest { relay, record };
         let forget = |channel| async move { relays(channel).forget_relay(request).await };
         let answer = self.link.ask(forget).await?;
         Ok(controlled(answer.parts, Vec::new()))

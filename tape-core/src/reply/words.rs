@@ -170,6 +170,8 @@ words! {
         CommandBytes = "the most bytes of one command's entries",
         /// The bytes of a session's state in one message of the wire.
         SessionMessageBytes = "bytes of a session's state in one message",
+        /// The relays of a tenant, or those of all tenants, that have a place.
+        Relays = "relays of one tenant, or of all tenants, that have a place",
     }
 }
 

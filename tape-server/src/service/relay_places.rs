@@ -125,6 +125,25 @@ impl Context {
             .map_err(of_query)
     }
 
+    pub(super) async fn forget(
+        &self,
+        wire: v1::ForgetRelayRequest,
+    ) -> Result<v1::ForgetRelayResponse, Failure> {
+        let v1::ForgetRelayRequest { relay, record } = wire;
+        let parts = match (&relay, record.as_str()) {
+            (_, "") => self.control_relay(relay, Control::Forget).await?.parts,
+            (None, record) => {
+                let forgotten = self.relay_door().forget_record(record).await;
+                u64::from(forgotten.map_err(of_query)?)
+            }
+            (Some(_), _) => {
+                let problem = "is named beside a relay: name one of the two";
+                return Err(InvalidField::new("record", problem.to_owned()).into());
+            }
+        };
+        Ok(v1::ForgetRelayResponse { parts })
+    }
+
     pub(super) async fn put_relay(&self, wire: v1::ResetRelayRequest) -> Result<Controlled, Failure> {
         let RelayReset { relay, to } = wire.try_into()?;
         let control = match to {

@@ -117,12 +117,7 @@ impl RelayService for Context {
         &self,
         request: Request<v1::ForgetRelayRequest>,
     ) -> Result<Response<v1::ForgetRelayResponse>, Status> {
-        let done = self.control_relay(request.into_inner().relay, Control::Forget);
-        self.answer(async {
-            let Controlled { parts, .. } = done.await?;
-            Ok(v1::ForgetRelayResponse { parts })
-        })
-        .await
+        self.answer(self.forget(request.into_inner())).await
     }
 }
 

@@ -15,6 +15,7 @@ mod name_lists;
 mod outlived;
 pub(crate) mod places;
 mod queues;
+mod relay_count;
 mod relays;
 mod retention;
 mod run_list;

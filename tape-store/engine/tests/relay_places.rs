@@ -7,12 +7,14 @@ use bytes::Bytes;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
-use tape_api::Relays as _;
 use tape_api::relays::{ClaimAnswer, Control, LAG_ENTRIES_MAX, Lag, MoveAnswer, PartStatus, PlaceQuery};
+use tape_api::{JournalError, Relays as _};
 use tape_core::command::{Command, ValueCommand};
 use tape_core::id::{Epoch, Holder, RelayPart, Tenant, ValueName};
+use tape_core::limits::RELAYS_MAX;
 use tape_core::payload::Payload;
 use tape_core::relay::Progress;
+use tape_core::reply::{Limit, Rejection};
 use tape_engine::Engine;
 use tape_store::contract::{Cursor, JournalStore, Shard, TailPage};
 use tape_store::cursors::{CursorStore, Record, Swap};
@@ -299,4 +301,53 @@ async fn a_record_that_cannot_be_read_keeps_no_other_part_from_what_is_done_and_
     assert_eq!(control(&engine, "t/lake", Control::Forget).await, (4, 0));
     let page = engine.places(&PlaceQuery::All, None, 64).await.unwrap();
     assert!(page.parts.is_empty() && page.unreadable.is_empty(), "{page:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_that_is_of_no_relay_is_removed_by_its_name() {
+    let (store, engine) = Meddled::new();
+    begin(&engine, "t/lake/0", &[0]).await;
+    let strays = ["relay/nonsense", "relay/t/la.ke/0", "relay/t/lake/00"];
+    for name in strays {
+        store.write(name, "no relay has this name").await;
+    }
+    store.write("others/x", "not of a relay").await;
+    for name in strays {
+        assert!(engine.forget_record(name).await.unwrap());
+        assert!(!engine.forget_record(name).await.unwrap(), "it is gone");
+    }
+    for (wrong, problem) in [
+        ("relay/t/lake/0", "record: can be read: forget its relay"),
+        ("others/x", "record: is not the name of a record of a relay"),
+        ("", "record: is not the name of a record of a relay"),
+    ] {
+        let refused = engine.forget_record(wrong).await.unwrap_err();
+        assert!(
+            matches!(&refused, JournalError::Invalid(said) if said == problem),
+            "{refused:?}"
+        );
+    }
+    assert!(store.record("others/x").await.unwrap().is_some());
+    let page = engine.places(&PlaceQuery::All, None, 64).await.unwrap();
+    assert_eq!((page.parts.len(), page.unreadable.len()), (1, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tenant_has_so_many_relays_and_no_more_whatever_others_have() {
+    let (engine, _) = counted();
+    for n in 0..RELAYS_MAX {
+        claim(&engine, &format!("acme/lake-{n}/0")).await;
+    }
+    let holder = Holder::new("a").unwrap();
+    let one_more = engine.claim(&part("acme/one-more/0"), &holder, LEASE).await;
+    let Err(JournalError::Rejected(Rejection::LimitExceeded { limit, max, given })) = one_more else {
+        panic!("{one_more:?}");
+    };
+    assert_eq!((limit, max, given), (Limit::Relays, 512, 513));
+    // What they have stays theirs, with its other parts. Other tenants have their own room.
+    for name in ["acme/lake-7/0", "acme/lake-7/1", "acm/one-more/0", "*/one-more/0"] {
+        claim(&engine, name).await;
+    }
+    assert_eq!(control(&engine, "acme/lake-8", Control::Forget).await, (1, 0));
+    claim(&engine, "acme/one-more/0").await;
 }

@@ -2,13 +2,20 @@
 
 use crate::counts::add;
 use crate::delivery::{Delivery, Refusal, Round};
+use crate::failing::Failing;
+use crate::kept::{Kept, Skip};
+use crate::offer::Call;
 use crate::owned::Owned;
 use crate::part::{Ended, Part, RENEWALS, SAID_AGAIN};
 use crate::reader::{Batch, PAGES_AHEAD, Reader};
 use crate::refusals::Refusals;
 use crate::settings::Start;
+use crate::sink::SinkError;
 use crate::unmoved::Unmoved;
+use crate::window::{Done, Window};
+use bytes::Bytes;
 use std::collections::BTreeSet;
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 use tape_api::JournalError;
@@ -17,9 +24,9 @@ use tape_api::query::Tail;
 use tape_api::relays::{Control, MoveAnswer};
 use tape_core::causes::Causes;
 use tape_core::id::Epoch;
+use tape_core::limits::PAGE_ENTRIES_MAX;
 use tape_core::outage::Outage;
 use tape_core::relay::{Place, Progress};
-use tape_core::time::Timestamp;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -30,11 +37,14 @@ const FAILING_LEASES: u32 = 4;
 pub(crate) struct Carried<'a> {
     part: &'a Part,
     epoch: Epoch,
+    window: Window,
+    delivery: Delivery,
     unmoved: Unmoved,
-    /// Since when the sink takes nothing, by the journal's time as far as the place says it.
-    failing: Option<Timestamp>,
-    /// Since when it takes nothing from this process.
-    failing_here: Option<Instant>,
+    skip: Skip,
+    failing: Failing,
+    outage: Outage,
+    /// Whether the place has something that is kept beside its cursors.
+    has_kept: bool,
     renewed: Instant,
     batches: mpsc::Receiver<Batch>,
     reader: Owned<Result<(), JournalError>>,
@@ -65,12 +75,17 @@ impl<'a> Carried<'a> {
             from_start: settings.start == Start::Beginning,
             follow: true,
         };
+        let kept = Kept::read(&place.state);
         Self {
             part,
             epoch,
+            window: Window::default(),
+            delivery: Delivery::new(settings, &part.counters, &part.health),
             unmoved: Unmoved::new(placed, &settings),
-            failing: place.failing,
-            failing_here: None,
+            failing: Failing::known(place.failing.is_some(), kept.failed),
+            skip: kept.into_skip(settings.window_events.saturating_add(PAGE_ENTRIES_MAX.into())),
+            outage: Outage::new(SAID_AGAIN),
+            has_kept: !place.state.is_empty(),
             renewed: Instant::now(),
             batches,
             reader: Owned(tokio::spawn(reader.read(tail, to))),
@@ -78,16 +93,28 @@ impl<'a> Carried<'a> {
     }
 
     /// Delivers until something ends it.
-    pub(crate) async fn follow(&mut self) -> Result<std::convert::Infallible, Ended> {
+    pub(crate) async fn follow(&mut self) -> Result<Infallible, Ended> {
         loop {
-            let move_at = self.unmoved.move_at().min(self.renew_at());
+            self.pass().await?;
+            if self.part.stop.is_cancelled() {
+                return self.leave().await;
+            }
+            let now = Instant::now();
+            let next = self.delivery.next_at(now);
+            if next.is_some_and(|next| next <= now) {
+                self.deliver().await?;
+                continue;
+            }
+            // What was not offered yet is offered before more is read.
+            let takes_more = self.delivery.is_offered() && self.window.has_room(&self.part.relay.settings);
+            let advance_at = self.advance_at();
+            let wake = next.map_or(advance_at, |next| next.min(advance_at));
             tokio::select! {
                 biased;
-                () = self.part.stop.cancelled() => return self.leave().await,
-                // Before the next batch, so that a busy feed does not hold up the place.
-                () = tokio::time::sleep_until(move_at) => self.advance().await?,
-                batch = self.batches.recv() => match batch {
-                    Some(batch) => self.take(batch).await?,
+                () = self.part.stop.cancelled() => {}
+                () = tokio::time::sleep_until(wake) => {}
+                batch = self.batches.recv(), if takes_more => match batch {
+                    Some(batch) => self.take(batch),
                     None => return Err(self.reader_ended().await),
                 },
             }
@@ -98,6 +125,14 @@ impl<'a> Carried<'a> {
         self.renewed + self.part.relay.settings.lease / RENEWALS
     }
 
+    /// When the place is to be moved, or the lease to be renewed.
+    fn advance_at(&self) -> Instant {
+        let renew_at = self.renew_at();
+        self.unmoved
+            .move_at()
+            .map_or(renew_at, |move_at| move_at.min(renew_at))
+    }
+
     async fn reader_ended(&mut self) -> Ended {
         match (&mut self.reader.0).await {
             Ok(Err(error)) => error.into(),
@@ -106,39 +141,38 @@ impl<'a> Carried<'a> {
         }
     }
 
-    /// Delivers a batch to its end, and notes that the place can move past it.
-    async fn take(&mut self, batch: Batch) -> Result<(), Ended> {
-        self.part.counters.oldest(self.part.part.part, batch.oldest);
-        let mut delivery = Delivery::new(batch.events, batch.waiting);
-        let settings = &self.part.relay.settings;
-        let mut backoff = Backoff::new(settings.backoff, settings.backoff_max);
-        let mut outage = Outage::new(SAID_AGAIN);
-        while !delivery.is_done() {
-            let round = self.round(&mut delivery).await?;
-            self.note(&round, &mut outage);
-            self.record(round.refused).await?;
-            if let Some(reason) = round.disabled.or_else(|| self.fails_too_long()) {
-                return self.disable(reason).await;
-            }
-            if !delivery.is_done() {
-                self.let_others_try().await?;
-                let asked = round.retry_after.unwrap_or_default().min(settings.backoff_max);
-                if round.failure.is_none() {
-                    // Nothing failed, so the sink knows when to go on.
-                    backoff = Backoff::new(settings.backoff, settings.backoff_max);
-                }
-                let wait = match round.failure {
-                    Some(_) => asked.max(backoff.next(self.part.chance())),
-                    None => asked.max(settings.backoff),
-                };
-                self.wait(wait).await?;
+    /// Takes up a page of the feed.
+    fn take(&mut self, batch: Batch) {
+        let (page, events) = self.window.add(batch);
+        for event in events {
+            if self.skip.is_done(&event) {
+                self.window.done(page, Done::of(&event));
+            } else {
+                self.delivery.push(event, page);
             }
         }
-        self.part.counters.oldest(self.part.part.part, None);
-        self.unmoved.pass(batch.shard, batch.cursor, batch.reached);
-        if self.unmoved.is_due() {
+        self.tell_oldest();
+    }
+
+    fn tell_oldest(&self) {
+        let oldest = self.window.oldest();
+        self.part.counters.oldest(self.part.part.part, oldest);
+    }
+
+    /// Notes which pages are done with, and moves the place where it is time.
+    async fn pass(&mut self) -> Result<(), Ended> {
+        let passed = self.window.pass();
+        if !passed.is_empty() {
+            self.tell_oldest();
+        }
+        for page in passed {
+            self.unmoved.pass(page.shard, page.cursor, page.reached);
+        }
+        if self.unmoved.is_due() || self.advance_at() <= Instant::now() {
             self.advance().await?;
         }
+        let settings = &self.part.relay.settings;
+        let mut backoff = Backoff::new(settings.backoff, settings.backoff_max);
         // Nothing is delivered before the journal has where the shard begins.
         while self.unmoved.is_new() {
             self.wait(backoff.next(self.part.chance())).await?;
@@ -147,42 +181,62 @@ impl<'a> Carried<'a> {
         Ok(())
     }
 
+    /// A call of the sink, and what follows from it.
+    async fn deliver(&mut self) -> Result<(), Ended> {
+        let call = self.delivery.call(Instant::now());
+        if call.is_empty() {
+            // All of it was of streams that are held.
+            return Ok(());
+        }
+        let answers = self.offer(&call).await?;
+        let part = self.part;
+        let chance = || part.chance();
+        let round = self.delivery.answered(call, answers, Instant::now(), chance);
+        self.note(&round);
+        self.unmoved.add(round.confirmed, round.refused.len());
+        self.record(round.refused).await?;
+        for (page, done) in round.done {
+            self.window.done(page, done);
+        }
+        if let Some(reason) = round.disabled.or_else(|| self.fails_too_long()) {
+            return self.disable(reason).await;
+        }
+        self.let_others_try().await
+    }
+
+    /// The answers of the sink, with the lease renewed meanwhile. A lost lease ends it: what the sink then takes is delivered again by another.
+    async fn offer(&mut self, call: &Call) -> Result<Vec<Result<(), SinkError>>, Ended> {
+        let sink = Arc::clone(&self.part.relay.sink);
+        let mut answers = std::pin::pin!(call.offer(&*sink));
+        loop {
+            tokio::select! {
+                biased;
+                answers = &mut answers => return Ok(answers),
+                () = tokio::time::sleep_until(self.renew_at()) => self.advance().await?,
+            }
+        }
+    }
+
     /// Gives the part back where the sink has taken nothing here for long: it may be this process that cannot reach it.
     async fn let_others_try(&mut self) -> Result<(), Ended> {
         let limit = self.part.relay.settings.lease * FAILING_LEASES;
-        if self.failing_here.is_none_or(|since| since.elapsed() < limit) {
+        if self.failing.here() < limit {
             return Ok(());
         }
         self.give_back().await?;
         Err(Ended::GivenUp)
     }
 
-    /// A round of the sink, with the lease renewed meanwhile. A lost lease ends it: what the sink then takes is delivered again by another.
-    async fn round(&mut self, delivery: &mut Delivery) -> Result<Round, Ended> {
-        let sink = Arc::clone(&self.part.relay.sink);
-        let stop = self.part.stop.clone();
-        let mut round = std::pin::pin!(delivery.round(&*sink, &stop));
-        loop {
-            tokio::select! {
-                biased;
-                round = &mut round => return Ok(round),
-                () = tokio::time::sleep_until(self.renew_at()) => self.advance().await?,
-            }
-        }
-    }
-
-    fn note(&mut self, round: &Round, outage: &mut Outage) {
-        self.unmoved.add(round.confirmed, round.refused.len());
-        let now = Instant::now().into_std();
-        let works = round.confirmed > 0 || !round.refused.is_empty();
+    fn note(&mut self, round: &Round) {
+        let now = Instant::now();
         match &round.failure {
             Some(failure) => {
-                if let Some(spell) = outage.lost(now, failure) {
+                if let Some(spell) = self.outage.lost(now.into_std(), failure) {
                     tracing::warn!(part = %self.part.part, failure, %spell, "the sink does not take an event; trying again");
                 }
             }
             None => {
-                if let Some(spell) = outage.back(now) {
+                if let Some(spell) = self.outage.back(now.into_std()) {
                     tracing::info!(part = %self.part.part, %spell, "the sink takes events again");
                 }
                 if let Some(reason) = &round.waits {
@@ -190,21 +244,18 @@ impl<'a> Carried<'a> {
                 }
             }
         }
-        if works || round.failure.is_none() {
-            (self.failing, self.failing_here) = (None, None);
-        } else {
-            self.failing
-                .get_or_insert_with(|| self.part.journal.environment().wall());
-            self.failing_here.get_or_insert_with(Instant::now);
+        if self.delivery.is_down() {
+            self.failing.failed(now);
+        } else if round.took_something() || round.failure.is_none() {
+            self.failing.works();
         }
     }
 
     fn fails_too_long(&self) -> Option<String> {
         let limit = self.part.relay.settings.disable_after?;
-        let failing = self.failing?;
-        let millis = self.part.journal.environment().wall().millis_since(failing);
-        (Duration::from_millis(millis) >= limit)
-            .then(|| format!("the sink has taken nothing for {} s", millis / 1_000))
+        let failed = self.failing.total();
+        (self.failing.is_failing() && failed >= limit)
+            .then(|| format!("the sink has taken nothing for {} s", failed.as_secs()))
     }
 
     async fn record(&mut self, refused: Vec<Refusal>) -> Result<(), Ended> {
@@ -239,19 +290,31 @@ impl<'a> Carried<'a> {
 
     /// Moves the place, and renews the lease. A journal that is out of reach costs nothing while the lease lasts.
     async fn advance(&mut self) -> Result<(), Ended> {
-        self.send(self.unmoved.progress(self.failing.is_some())).await
+        // While the place moves, what lies beyond it changes all the time, and is soon passed.
+        let kept = (!self.unmoved.is_something() || self.failing.is_failing()).then(|| self.kept());
+        self.send(kept).await
     }
 
-    async fn send(&mut self, progress: Progress) -> Result<(), Ended> {
+    /// What the process that carries the part next has to know beside the place.
+    fn kept(&self) -> Bytes {
+        Kept::write(self.failing.total(), self.window.beyond())
+    }
+
+    async fn send(&mut self, kept: Option<Bytes>) -> Result<(), Ended> {
         let lease = self.part.relay.settings.lease;
+        let state = kept.filter(|kept| self.has_kept || !kept.is_empty());
+        let has_kept = state.as_ref().map_or(self.has_kept, |state| !state.is_empty());
+        let progress = Progress {
+            state,
+            ..self.unmoved.progress(self.failing.is_failing())
+        };
         let relays = self.part.journal.relays();
         let moved = relays.advance(&self.part.part, self.epoch, progress, lease);
-        // One that hangs must not take the time of the next ones.
-        let moved = tokio::time::timeout(lease / RENEWALS, moved).await;
-        match moved.unwrap_or_else(|_| Err(JournalError::unavailable("the journal has not answered"))) {
+        match self.part.in_time(moved).await {
             Ok(MoveAnswer::Moved) => {
                 add(&self.part.counters.moves, 1);
                 self.renewed = Instant::now();
+                self.has_kept = has_kept;
                 self.unmoved.moved();
                 Ok(())
             }
@@ -271,31 +334,29 @@ impl<'a> Carried<'a> {
 
     /// Stops the whole relay, until a person enables it: its other parts have the same sink.
     async fn disable(&mut self, reason: String) -> Result<(), Ended> {
-        self.advance().await?;
+        self.send(Some(self.kept())).await?;
         let relay = &self.part.relay.id;
         let disable = Control::Disable {
             reason: reason.clone(),
         };
-        self.part.journal.relays().control(relay, &disable).await?;
+        let disabled = self.part.journal.relays().control(relay, &disable);
+        self.part.in_time(disabled).await?;
         tracing::error!(%relay, reason, "the relay is disabled until a person enables it");
         Err(Ended::Disabled)
     }
 
     /// Moves the place past what was delivered, and gives the part back.
-    async fn leave(&mut self) -> Result<std::convert::Infallible, Ended> {
+    async fn leave(&mut self) -> Result<Infallible, Ended> {
         self.give_back().await?;
         Err(Ended::Stopped)
     }
 
     async fn give_back(&mut self) -> Result<(), Ended> {
-        if self.unmoved.is_something() {
-            self.advance().await?;
+        let kept = self.kept();
+        if self.unmoved.is_something() || self.has_kept || !kept.is_empty() {
+            self.send(Some(kept)).await?;
         }
-        self.part
-            .journal
-            .relays()
-            .release(&self.part.part, self.epoch)
-            .await?;
-        Ok(())
+        let release = self.part.journal.relays().release(&self.part.part, self.epoch);
+        Ok(self.part.in_time(release).await?)
     }
 }

@@ -66,6 +66,8 @@ counts! {
     predicate_failures: AtomicU64,
     /// Events that are read and not confirmed yet.
     events_waiting: AtomicI64,
+    /// Streams whose next event the sink did not take yet. They wait, and others go on.
+    streams_held: AtomicI64,
     /// Moves of the place.
     moves: AtomicU64,
     /// Parts that were lost to another process.
@@ -117,10 +119,6 @@ impl Waiting {
             counters: Arc::clone(counters),
             left,
         }
-    }
-
-    pub(crate) fn counters(&self) -> &Counters {
-        &self.counters
     }
 
     /// One waits no longer.

@@ -2,6 +2,7 @@
 
 use crate::carried::Carried;
 use crate::counts::{Counters, add, change};
+use crate::health::Health;
 use crate::relay::Relay;
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,6 +31,8 @@ pub(crate) struct Part {
     pub(crate) journal: Arc<dyn Journal>,
     pub(crate) holder: Holder,
     pub(crate) counters: Arc<Counters>,
+    /// Of the sink, which the parts have in common.
+    pub(crate) health: Arc<Health>,
     pub(crate) stop: CancellationToken,
 }
 
@@ -107,8 +110,9 @@ impl Part {
     async fn claim(&self, said: &mut Outage, had: &mut bool) -> Result<Option<(Epoch, Place)>, JournalError> {
         let relays = self.journal.relays();
         let claim = relays.claim(&self.part, &self.holder, self.relay.settings.lease);
+        let claim = self.in_time(claim).await?;
         let now = Instant::now().into_std();
-        match claim.await? {
+        match claim {
             ClaimAnswer::Claimed { epoch, place } => {
                 (*had, _) = (false, said.back(now));
                 Ok(Some((epoch, *place)))
@@ -129,6 +133,16 @@ impl Part {
                 Ok(None)
             }
         }
+    }
+
+    /// What the journal answers within a third of a lease. A call that hangs must not hold up a stop, nor take the time of the next one.
+    pub(crate) async fn in_time<T>(
+        &self,
+        call: impl Future<Output = Result<T, JournalError>>,
+    ) -> Result<T, JournalError> {
+        let limit = self.relay.settings.lease / RENEWALS;
+        let answer = tokio::time::timeout(limit, call).await;
+        answer.unwrap_or_else(|_| Err(JournalError::unavailable("the journal has not answered")))
     }
 
     /// When to claim again a part that another process carries.

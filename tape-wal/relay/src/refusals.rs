@@ -14,6 +14,8 @@ use tape_core::payload::Digest;
 
 const PAUSE_MIN: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(10);
+/// A call that takes longer counts as one whose answer was lost.
+const CALL_MAX: Duration = Duration::from_secs(30);
 
 pub(crate) struct Refusals<'a> {
     journal: &'a Arc<dyn Journal>,
@@ -77,7 +79,9 @@ impl<'a> Refusals<'a> {
         let mut request = self.journal.request_id();
         loop {
             let command = Command::new(request, body.clone());
-            match self.journal.relays().record(record, command).await {
+            let recorded = self.journal.relays().record(record, command);
+            let recorded = tokio::time::timeout(CALL_MAX, recorded).await;
+            match recorded.unwrap_or_else(|late| Err(JournalError::unavailable(late))) {
                 Ok(_) => return Ok(()),
                 Err(JournalError::Unavailable(_)) => {
                     tokio::time::sleep(backoff.next(self.journal.environment().chance())).await;

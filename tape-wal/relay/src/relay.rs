@@ -3,6 +3,7 @@
 use crate::counts::{Counters, Counts, add};
 use crate::event_format::EventFormat;
 use crate::filter::Filter;
+use crate::health::Health;
 use crate::owned::Owned;
 use crate::part::Part;
 use crate::settings::Settings;
@@ -122,6 +123,7 @@ async fn run(
         shards = shards(&relay, journal.as_ref()) => shards,
     };
     let count = if relay.settings.together { 1 } else { shards };
+    let health = Arc::new(Health::default());
     let mut parts = JoinSet::new();
     for part in 0..count {
         let part = Part {
@@ -133,6 +135,7 @@ async fn run(
             journal: Arc::clone(&journal),
             holder: holder.clone(),
             counters: Arc::clone(&counters),
+            health: Arc::clone(&health),
             stop: stop.clone(),
         };
         parts.spawn(supervise(part));

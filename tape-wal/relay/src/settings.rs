@@ -30,13 +30,20 @@ pub struct Settings {
     pub backoff_max: Duration,
     /// Whether one process at a time carries all shards of the feed, so that bounds of the sink hold over all of them.
     pub together: bool,
-    /// A sink that has taken nothing for so long is disabled, until a person enables the relay; none for never.
+    /// A sink that has taken nothing for so long is disabled, until a person enables the relay; none for never. Counts the time in which it
+    /// was tried.
     pub disable_after: Option<Duration>,
+    /// An event that stays unavailable for so long while the sink takes events of other streams is refused for good, and its stream goes on;
+    /// none for never. Time in which the sink takes little or nothing does not count.
+    pub refuse_after: Option<Duration>,
+    /// So many events at least a part reads beyond one that is held up, as long as they have room in memory. A process that is killed may
+    /// leave as many to be delivered again.
+    pub window_events: u64,
 }
 
 impl Default for Settings {
     /// From now on; each shard by itself; a lease of 15 s; moves each 200 ms or 4096 events, each 5 s where nothing is chosen; waits from 100 ms to 1 min; never
-    /// disabled for failures.
+    /// disabled for failures; an event that is unavailable alone is refused after 10 min; a window of 65536 events.
     fn default() -> Self {
         Self {
             start: Start::Now,
@@ -48,6 +55,8 @@ impl Default for Settings {
             backoff_max: Duration::from_secs(60),
             together: false,
             disable_after: None,
+            refuse_after: Some(Duration::from_secs(600)),
+            window_events: 65_536,
         }
     }
 }

@@ -58,13 +58,14 @@ impl Unmoved {
         self.move_at = self.move_at.min(Instant::now() + self.pass_every);
     }
 
-    pub(crate) const fn move_at(&self) -> Instant {
-        self.move_at
+    /// When the place moves at the latest; none where there is no other place to move to.
+    pub(crate) fn move_at(&self) -> Option<Instant> {
+        self.is_something().then_some(self.move_at)
     }
 
     /// Whether the place is to move now, without waiting for its time.
     pub(crate) fn is_due(&self) -> bool {
-        self.is_new() || self.delivered + self.refused >= self.move_events
+        self.is_new() || (self.is_something() && self.delivered + self.refused >= self.move_events)
     }
 
     /// Whether the journal does not have yet where a shard begins.

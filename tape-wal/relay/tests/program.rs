@@ -8,13 +8,13 @@ mod endpoint;
 
 use endpoint::{Answer, Endpoint, SECRET};
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use tape_api::Relays as _;
-use tape_api::relays::{Lag, PlaceQuery};
+use tape_api::relays::{Lag, PartStatus, PlaceQuery};
 use tape_core::command::{Command as Ask, ValueCommand};
 use tape_core::id::{Tenant, ValueName};
 use tape_core::payload::Payload;
@@ -57,7 +57,13 @@ impl World {
     }
 
     fn start(&self) -> Program {
-        let mut child = self.command().args(["--listen", "127.0.0.1:0"]).spawn().unwrap();
+        self.start_with(&[])
+    }
+
+    fn start_with(&self, arguments: &[&str]) -> Program {
+        let mut command = self.command();
+        command.args(["--listen", "127.0.0.1:0"]).args(arguments);
+        let mut child = command.spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap())
             .read_line(&mut line)
@@ -85,11 +91,25 @@ impl World {
         }
     }
 
+    /// The process that carries the first part of a relay, once one does.
+    async fn holder(&self, relay: &str) -> String {
+        let query = PlaceQuery::Relay(relay.parse().unwrap());
+        loop {
+            let parts = self.engine.places(&query, None, 1).await.unwrap().parts;
+            if let Some(holder) = parts.first().and_then(|part| part.place.holder.clone()) {
+                return holder.as_str().to_owned();
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
     async fn is_through(&self, relay: &str) {
         let query = PlaceQuery::Relay(relay.parse().unwrap());
         loop {
             let parts = self.engine.places(&query, None, 1).await.unwrap().parts;
-            if !parts.is_empty() && parts.iter().all(|part| part.lag == Ok(Lag::default())) {
+            let is_through =
+                |part: &PartStatus| !part.place.cursors.is_empty() && part.lag == Ok(Lag::default());
+            if !parts.is_empty() && parts.iter().all(is_through) {
                 return;
             }
             tokio::task::yield_now().await;
@@ -108,6 +128,21 @@ impl Program {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let url = format!("http://{}/metrics", self.address);
         reqwest::get(url).await.unwrap().text().await.unwrap()
+    }
+}
+
+impl Program {
+    /// Tells it to stop, and waits until it has.
+    fn stop(&mut self) {
+        let pid = self.child.id().to_string();
+        assert!(
+            Command::new("kill")
+                .args(["-TERM", &pid])
+                .status()
+                .unwrap()
+                .success()
+        );
+        assert!(self.child.wait().unwrap().success());
     }
 }
 
@@ -243,6 +278,59 @@ webhook = {{ url = "{}", secrets_env = ["TAPE_TEST_SECRET"] }}
     assert_eq!(code, Some(1), "it is not outstanding any more");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_signal_amid_a_page_gives_the_part_back_and_nothing_is_posted_twice() {
+    let endpoint = Endpoint::start().await;
+    // One event is not taken for now, and holds up the place.
+    endpoint.answer_next([Answer::status(503).with_header("retry-after", "3600")]);
+    let config = format!(
+        r#"
+[relays."acme/hook"]
+pattern = "acme.value.>"
+start = "beginning"
+lease_ms = 600000
+backoff_max_ms = 600000
+webhook = {{ url = "{}", secrets_env = ["TAPE_TEST_SECRET"], concurrency = 1 }}
+"#,
+        endpoint.url
+    );
+    let world = World::new(&config).await;
+    for name in ["a", "b", "c"] {
+        world.put(name, 20).await;
+    }
+    let mut first = world.start();
+    while endpoint.requests().len() < 41 {
+        tokio::task::yield_now().await;
+    }
+    first.stop();
+    // It does not wait for a lease of ten minutes.
+    let second = world.start();
+    world.is_through("acme/hook").await;
+    drop(second);
+    let requests = endpoint.requests();
+    let ids = requests
+        .iter()
+        .map(|request| request.headers["webhook-id"].clone());
+    let ids: BTreeSet<_> = ids.map(|id| id.to_str().unwrap().to_owned()).collect();
+    assert_eq!((ids.len(), requests.len()), (60, 61));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn copies_that_are_given_one_name_are_told_apart() {
+    let world = World::new("[relays.\"acme/x\"]\nnull = true\n[relays.\"acme/y\"]\nnull = true\n").await;
+    let copies = [
+        world.start_with(&["--holder", "same", "--only", "acme/x"]),
+        world.start_with(&["--holder", "same", "--only", "acme/y"]),
+    ];
+    let holders = [world.holder("acme/x").await, world.holder("acme/y").await];
+    assert!(
+        holders.iter().all(|holder| holder.starts_with("relay-same-")),
+        "{holders:?}"
+    );
+    assert_ne!(holders[0], holders[1]);
+    drop(copies);
+}
+
 #[tokio::test]
 async fn what_makes_no_sense_is_said_and_nothing_is_started() {
     for (config, problem) in [
@@ -265,6 +353,14 @@ async fn what_makes_no_sense_is_said_and_nothing_is_started() {
         (
             "[relays.\"acme/x\"]\nnull = true\nlease_ms = 1\n",
             "`lease_ms` is 1",
+        ),
+        (
+            "[relays.\"acme/x\"]\nnull = true\nrefuse_after_ms = 1\n",
+            "`refuse_after_ms` is 1",
+        ),
+        (
+            "[relays.\"acme/x\"]\nnull = true\nwindow_events = 0\n",
+            "`window_events` is 0",
         ),
         (
             "[relays.\"acme/x\"]\nwebhook = { url = \"https://x.example\", secrets_env = [\"whsec_secret\"] }\n",

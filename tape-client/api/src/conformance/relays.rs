@@ -109,6 +109,13 @@ async fn control(journal: &Arc<dyn Journal>, name: &str, control: Control) -> Re
     Ok(done.parts)
 }
 
+/// The first two parts of a relay; one where the feed has one shard.
+async fn parts(journal: &Arc<dyn Journal>, relay: &str) -> Vec<String> {
+    let (ends, _) = ends(journal, &BTreeMap::new()).await;
+    let parts = ends.keys().take(2);
+    parts.map(|part| format!("{relay}/{part}")).collect()
+}
+
 /// The cursors of all shards at the end of the feed, and how many entries lie before them.
 async fn ends(journal: &Arc<dyn Journal>, from: &BTreeMap<u16, Bytes>) -> (BTreeMap<u16, Bytes>, usize) {
     let tail = |follow| Tail {
@@ -152,7 +159,7 @@ pub(super) async fn one_process_carries_a_part_of_a_relay(journal: Arc<dyn Journ
 }
 
 pub(super) async fn a_place_is_what_its_moves_made_it(journal: Arc<dyn Journal>) {
-    let name = "*/lake/1";
+    let name = "*/lake/0";
     let carrier = Carrier::claim(&journal, name, "a").await;
     let (ends, _) = ends(&journal, &BTreeMap::new()).await;
     let reached = Some(Timestamp::from_micros(7));
@@ -197,14 +204,16 @@ pub(super) async fn a_place_is_what_its_moves_made_it(journal: Arc<dyn Journal>)
 }
 
 pub(super) async fn a_relay_that_is_disabled_is_no_process_s(journal: Arc<dyn Journal>) {
-    let parts = ["t/lake/0", "t/lake/1"];
-    let first = Carrier::claim(&journal, parts[0], "a").await;
-    let second = Carrier::claim(&journal, parts[1], "b").await;
+    let parts = parts(&journal, "t/lake").await;
+    let mut carriers = Vec::new();
+    for (name, process) in parts.iter().zip(["a", "b"]) {
+        carriers.push((Carrier::claim(&journal, name, process).await, name));
+    }
     let of_all = Carrier::claim(&journal, "*/lake/0", "a").await;
     let reason = "the partner asked".to_owned();
     let disabled = control(&journal, "t/lake", Control::Disable { reason }).await;
-    assert_eq!(disabled.unwrap(), 2);
-    for (carrier, name) in [(&first, parts[0]), (&second, parts[1])] {
+    assert_eq!(disabled.unwrap(), parts.len() as u64);
+    for (carrier, name) in carriers {
         carrier.is_fenced().await;
         let stopped = held(&journal, name, "a").await;
         assert!(matches!(&stopped, Held::Disabled(stop) if stop.reason == "the partner asked"));
@@ -212,15 +221,16 @@ pub(super) async fn a_relay_that_is_disabled_is_no_process_s(journal: Arc<dyn Jo
         assert_eq!(status.place.disabled.map(Held::Disabled), Some(stopped));
     }
     of_all.go_to(&BTreeMap::new()).await;
-    assert_eq!(control(&journal, "t/lake", Control::Enable).await.unwrap(), 2);
-    let again = Carrier::claim(&journal, parts[0], "b").await;
+    let enabled = control(&journal, "t/lake", Control::Enable).await;
+    assert_eq!(enabled.unwrap(), parts.len() as u64);
+    let again = Carrier::claim(&journal, &parts[0], "b").await;
     // A relay stops itself with a move.
     let gone = Progress {
         disable: Some("410 Gone".to_owned()),
         ..Progress::default()
     };
     assert_eq!(again.advance(gone).await.unwrap(), MoveAnswer::Moved);
-    let stopped = held(&journal, parts[0], "b").await;
+    let stopped = held(&journal, &parts[0], "b").await;
     assert_eq!(stopped.to_string(), "it is disabled: 410 Gone");
 }
 
@@ -270,16 +280,22 @@ pub(super) async fn a_part_of_a_relay_that_never_began_is_put_elsewhere(journal:
     control(&journal, "*/lake", Control::ToEnd).await.unwrap();
     let place = status(&journal, "*/lake/0").await.place;
     assert_eq!(ends(&journal, &place.cursors).await.1, 0, "of {entries}");
-    // Of several parts, each carries the shard of its number, where there is one.
-    for part in ["t/lake/0", "t/lake/1"] {
+    // Of several parts, each carries the shard of its number.
+    let parts = parts(&journal, "t/lake").await;
+    for part in &parts {
         Carrier::claim(&journal, part, "a").await;
     }
     control(&journal, "t/lake", Control::ToBeginning).await.unwrap();
-    for shard in 0..2 {
-        let place = status(&journal, &format!("t/lake/{shard}")).await.place;
-        let its = beginning.contains_key(&shard).then_some((shard, Bytes::new()));
-        assert_eq!(place.cursors, its.into_iter().collect());
+    for (shard, part) in (0..).zip(&parts) {
+        let place = status(&journal, part).await.place;
+        assert_eq!(place.cursors, BTreeMap::from([(shard, Bytes::new())]));
     }
+    // One that has begun its own shard alone is not all of a relay, though no other part was claimed yet.
+    let first = Carrier::claim(&journal, "u/lake/0", "a").await;
+    first.go_to(&[(0, end[&0].clone())].into()).await;
+    control(&journal, "u/lake", Control::ToBeginning).await.unwrap();
+    let place = status(&journal, "u/lake/0").await.place;
+    assert_eq!(place.cursors, BTreeMap::from([(0, Bytes::new())]));
 }
 
 pub(super) async fn a_relay_whose_place_makes_no_sense_hides_no_other(journal: Arc<dyn Journal>) {
@@ -312,10 +328,9 @@ pub(super) async fn a_relay_of_the_longest_names_has_a_place(journal: Arc<dyn Jo
         tenant: Some(tenant(&name)),
         name: RelayName::new(&name).unwrap(),
     };
-    let part = RelayPart {
-        relay,
-        part: u16::MAX,
-    };
+    let (ends, _) = ends(&journal, &BTreeMap::new()).await;
+    let part = *ends.keys().max().unwrap();
+    let part = RelayPart { relay, part };
     let carrier = Carrier::claim(&journal, &part.to_string(), "a").await;
     carrier.go_to(&BTreeMap::new()).await;
     let query = PlaceQuery::Relay(part.relay.clone());
@@ -328,6 +343,10 @@ pub(super) async fn a_relay_that_is_forgotten_begins_anew(journal: Arc<dyn Journ
     let (ends, _) = ends(&journal, &BTreeMap::new()).await;
     let first = Carrier::claim(&journal, name, "a").await;
     first.go_to(&ends).await;
+    // By its name goes only a record that cannot be read.
+    let readable = journal.relays().forget_record("relay/t/lake/0").await;
+    assert_eq!(invalid(readable), "record: can be read: forget its relay");
+    assert!(!journal.relays().forget_record("relay/t/none/0").await.unwrap());
     assert_eq!(control(&journal, "t/lake", Control::Forget).await.unwrap(), 1);
     assert_eq!(control(&journal, "t/lake", Control::Forget).await.unwrap(), 0);
     let page = journal.relays().places(&PlaceQuery::All, None, 0).await.unwrap();
@@ -342,7 +361,7 @@ pub(super) async fn a_relay_that_is_forgotten_begins_anew(journal: Arc<dyn Journ
 pub(super) async fn relays_are_listed_in_the_order_of_their_names(journal: Arc<dyn Journal>) {
     let names = [
         "*/lake/0",
-        "*/lake/1",
+        "*/pond/0",
         "a/fraud/0",
         "a/lake/0",
         "ab/lake/0",
@@ -369,7 +388,7 @@ pub(super) async fn relays_are_listed_in_the_order_of_their_names(journal: Arc<d
         let of_tenant = PlaceQuery::Tenant(tenant("a"));
         assert_eq!(listed(of_tenant, size).await, names[2..4]);
         let of_relay = PlaceQuery::Relay(relay("*/lake"));
-        assert_eq!(listed(of_relay, size).await, names[..2]);
+        assert_eq!(listed(of_relay, size).await, names[..1]);
     }
     assert_eq!(
         listed(PlaceQuery::Relay(relay("t/none")), 4).await,
@@ -433,6 +452,13 @@ pub(super) async fn what_is_out_of_bounds_for_a_relay_changes_nothing(journal: A
         assert_eq!(invalid(moved), problem);
     }
     let shards = u16::try_from(ends.len()).unwrap();
+    let none = RelayPart {
+        part: shards,
+        ..carrier.part.clone()
+    };
+    let claim = journal.relays().claim(&none, &holder("a"), LEASE).await;
+    let problem = format!("part: is {shards}, and the feed of this journal has {shards} shards");
+    assert_eq!(invalid(claim), problem);
     let to = |shard, bytes| BTreeMap::from([(shard, Bytes::from(vec![b'x'; bytes]))]);
     let foreign = format!("cursors: there is no shard {shards} in this journal of {shards}");
     let long = CURSOR_BYTES_MAX + 1;
@@ -477,4 +503,6 @@ pub(super) async fn what_is_out_of_bounds_for_a_relay_changes_nothing(journal: A
         assert_eq!(invalid(not_begun), "cursors: t/lake has not begun shard 1");
     }
     assert_eq!(status(&journal, name).await.place, before);
+    let page = journal.relays().places(&PlaceQuery::All, None, 0).await.unwrap();
+    assert_eq!(page.parts.len(), 1, "{page:?}");
 }

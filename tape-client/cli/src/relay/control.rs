@@ -141,21 +141,44 @@ impl Enable {
 #[derive(Debug, Args)]
 pub(super) struct Forget {
     /// The relay.
-    relay: RelayId,
+    #[arg(required_unless_present = "record")]
+    relay: Option<RelayId>,
+    /// In place of a relay, one record that cannot be read, as `tape relay list` names it: also one that is of no relay.
+    #[arg(long, value_name = "NAME", conflicts_with = "relay")]
+    record: Option<String>,
 }
 
 impl Forget {
     pub(super) async fn run(self, context: &mut Context<'_>) -> Result<ExitCode, Failure> {
-        let found = known(context, &self.relay).await?;
-        let parts = found.parts.len() + found.unreadable.len();
-        let parts = counted(parts as u64, "part", "parts");
-        let what = format!(
-            "forgets where {} is, in {parts}: a relay of that name begins anew",
-            self.relay
-        );
-        context.consent.ask(&what)?;
-        carry_out(context, &self.relay, &Control::Forget, "is forgotten").await
+        match (self.relay, self.record) {
+            (Some(relay), _) => forget(context, &relay).await,
+            (None, record) => forget_record(context, &record.unwrap_or_default()).await,
+        }
     }
+}
+
+async fn forget(context: &mut Context<'_>, relay: &RelayId) -> Result<ExitCode, Failure> {
+    let found = known(context, relay).await?;
+    let parts = found.parts.len() + found.unreadable.len();
+    let parts = counted(parts as u64, "part", "parts");
+    let what = format!("forgets where {relay} is, in {parts}: a relay of that name begins anew");
+    context.consent.ask(&what)?;
+    carry_out(context, relay, &Control::Forget, "is forgotten").await
+}
+
+async fn forget_record(context: &mut Context<'_>, name: &str) -> Result<ExitCode, Failure> {
+    let what = format!("removes the record '{name}', if this build cannot read it");
+    context.consent.ask(&what)?;
+    if !context.tape.forget_relay_record(name).await? {
+        let problem = format!("there is none of the name '{name}'");
+        return Err(Failure::Tape(Error::Invalid {
+            what: "record",
+            problem,
+        }));
+    }
+    let value = json!({"record": name, "done": "is removed"});
+    context.say(&value, &format!("{name} is removed"))?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// The parts of a relay, of which there is at least one.

@@ -286,20 +286,47 @@ async fn a_part_that_cannot_be_read_or_makes_no_sense_is_told_as_such() {
     seeded.says(&["relay", "list", "--tenant", "acme"], &expect![[r#"
         acme/fraud  idle  0 of 1 parts carried  17 delivered, 1 refused  at the end
         acme/other  idle  0 of 1 parts carried  0 delivered, 0 refused  how far behind is not known: cursor is not valid here: it was not made by this store
-        relay/acme/fraud/1  DAMAGED: the journal cannot be used as it is: the record 'relay/acme/fraud/1' cannot be read: missing field `epoch` at line 1 column 20
+        relay/acme/fraud/1  DAMAGED: the journal cannot be used as it is: the record 'relay/acme/fraud/1' cannot be read: it has the form 2, this build knows 1
     "#]]);
     let disable = ["relay", "disable", "acme/fraud", "--reason", "maintenance"];
     let disabled = seeded.tape(&as_mia(&disable));
     assert_eq!(disabled.status.code(), Some(1), "{disabled:?}");
     expect![[r#"
         acme/fraud is disabled, in 1 part
-        relay/acme/fraud/1  DAMAGED: the journal cannot be used as it is: the record 'relay/acme/fraud/1' cannot be read: missing field `epoch` at line 1 column 20
+        relay/acme/fraud/1  DAMAGED: the journal cannot be used as it is: the record 'relay/acme/fraud/1' cannot be read: it has the form 2, this build knows 1
     "#]].assert_eq(&String::from_utf8(disabled.stdout).unwrap());
     seeded.says(
         &as_mia(&["relay", "forget", "acme/fraud"]),
         &expect![[r#"
         acme/fraud is forgotten, in 2 parts
     "#]],
+    );
+    // One that is of no relay goes by its name.
+    let stray = Swap::Make(Record {
+        version: 1,
+        bytes: Bytes::from_static(b"{}"),
+    });
+    assert!(cursors.swap_record("relay/nonsense", &stray).await.unwrap());
+    let forget = ["relay", "forget", "--record", "relay/nonsense"];
+    seeded.says(
+        &as_mia(&forget),
+        &expect![[r#"
+        relay/nonsense is removed
+    "#]],
+    );
+    seeded.refuses(
+        &as_mia(&forget),
+        &expect![[r#"
+            This removes the record 'relay/nonsense', if this build cannot read it.
+            tape: record: there is none of the name 'relay/nonsense'
+        "#]],
+    );
+    seeded.refuses(
+        &as_mia(&["relay", "forget", "--record", "relay/acme/other/0"]),
+        &expect![[r#"
+            This removes the record 'relay/acme/other/0', if this build cannot read it.
+            tape: request: record: can be read: forget its relay
+        "#]],
     );
 }
 

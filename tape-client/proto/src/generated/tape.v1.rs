@@ -891,6 +891,8 @@ pub enum Limit {
     CommandBytes = 26,
     /// The bytes of a session's state in one message of the wire.
     SessionMessageBytes = 27,
+    /// The relays of a tenant, or those of all tenants, that have a place.
+    Relays = 28,
 }
 impl Limit {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -927,6 +929,7 @@ impl Limit {
             Self::CommandEntries => "LIMIT_COMMAND_ENTRIES",
             Self::CommandBytes => "LIMIT_COMMAND_BYTES",
             Self::SessionMessageBytes => "LIMIT_SESSION_MESSAGE_BYTES",
+            Self::Relays => "LIMIT_RELAYS",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -960,6 +963,7 @@ impl Limit {
             "LIMIT_COMMAND_ENTRIES" => Some(Self::CommandEntries),
             "LIMIT_COMMAND_BYTES" => Some(Self::CommandBytes),
             "LIMIT_SESSION_MESSAGE_BYTES" => Some(Self::SessionMessageBytes),
+            "LIMIT_RELAYS" => Some(Self::Relays),
             _ => None,
         }
     }
@@ -2857,17 +2861,21 @@ pub struct ResetRelayResponse {
     #[prost(message, repeated, tag = "2")]
     pub unreadable: ::prost::alloc::vec::Vec<UnreadableRelayPart>,
 }
-/// Asks to forget a relay.
+/// Asks to forget a relay, or one record that is of no relay.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ForgetRelayRequest {
-    /// The relay.
+    /// The relay; absent where a record is named.
     #[prost(message, optional, tag = "1")]
     pub relay: ::core::option::Option<RelayId>,
+    /// The name of a record that cannot be read, as `UnreadableRelayPart` has it; empty where a relay is named. A record that can be read is
+    /// forgotten with its relay.
+    #[prost(string, tag = "2")]
+    pub record: ::prost::alloc::string::String,
 }
 /// The relay is forgotten.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ForgetRelayResponse {
-    /// How many parts it had, with those that cannot be read.
+    /// How many parts it had, with those that cannot be read; one or none where a record was named.
     #[prost(uint64, tag = "1")]
     pub parts: u64,
 }
@@ -2966,7 +2974,8 @@ pub mod relay_service_client {
             self.inner = self.inner.max_encoding_message_size(limit);
             self
         }
-        /// Claims a part of a relay for a process, until its lease ends. That another process has the part is an answer, not a refusal, since those
+        /// Claims a part of a relay for a process, until its lease ends. The feed has as many shards as a relay has parts at most; the first claim
+        /// of a relay is refused where its tenant has 512 relays already (`LIMIT_EXCEEDED`). That another process has the part is an answer, not a refusal, since those
         /// that stand by ask all the time. Sent again, it gives the same process the part under a new epoch.
         pub async fn claim_relay_part(
             &mut self,
@@ -3261,7 +3270,8 @@ pub mod relay_service_server {
     /// Generated trait containing gRPC methods that should be implemented for use with RelayServiceServer.
     #[async_trait]
     pub trait RelayService: std::marker::Send + std::marker::Sync + 'static {
-        /// Claims a part of a relay for a process, until its lease ends. That another process has the part is an answer, not a refusal, since those
+        /// Claims a part of a relay for a process, until its lease ends. The feed has as many shards as a relay has parts at most; the first claim
+        /// of a relay is refused where its tenant has 512 relays already (`LIMIT_EXCEEDED`). That another process has the part is an answer, not a refusal, since those
         /// that stand by ask all the time. Sent again, it gives the same process the part under a new epoch.
         async fn claim_relay_part(
             &self,

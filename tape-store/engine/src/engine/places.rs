@@ -5,12 +5,12 @@ use crate::journal::failure::of_store;
 use lru::LruCache;
 use serde::{Deserialize, Serialize};
 use std::num::NonZeroUsize;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use tape_api::JournalError;
 use tape_core::id::{Epoch, InvalidName, RelayPart};
 use tape_core::relay::Place;
 use tape_core::time::Now;
-use tape_store::cursors::{Record, Swap};
+use tape_store::cursors::{RECORD_NAME_BYTES_MAX, Record, Swap};
 use tape_store::error::StoreError;
 
 /// What names of records begin with that are places of relays.
@@ -23,9 +23,21 @@ const KNOWN_MAX: NonZeroUsize = NonZeroUsize::new(1_024).expect("it is not zero"
 const FORM: u32 = 1;
 
 /// The stored form of a place.
-#[derive(Deserialize, Serialize)]
+#[derive(Serialize)]
 struct Stored {
     form: u32,
+    place: Place,
+}
+
+/// What is read first: a place of another form may be anything.
+#[derive(Deserialize)]
+struct OfForm {
+    form: u32,
+}
+
+/// A place in the form of this build.
+#[derive(Deserialize)]
+struct OfThisForm {
     place: Place,
 }
 
@@ -38,22 +50,32 @@ struct Known {
 
 /// The places that an engine has seen last. Another process may have moved them since, which the store notices.
 #[derive(Debug)]
-pub(super) struct Places(Mutex<LruCache<RelayPart, Known>>);
+pub(super) struct Places {
+    known: Mutex<LruCache<RelayPart, Known>>,
+    /// One relay at a time is made, so that those that are counted are all.
+    making: tokio::sync::Mutex<()>,
+}
 
 impl Default for Places {
     fn default() -> Self {
-        Self(Mutex::new(LruCache::new(KNOWN_MAX)))
+        Self {
+            known: Mutex::new(LruCache::new(KNOWN_MAX)),
+            making: tokio::sync::Mutex::default(),
+        }
     }
 }
 
 impl Places {
     fn take(&self, part: &RelayPart) -> Option<Known> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop(part)
+        self.known().pop(part)
     }
 
     fn keep(&self, part: &RelayPart, known: Known) {
-        let mut places = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        places.put(part.clone(), known);
+        self.known().put(part.clone(), known);
+    }
+
+    fn known(&self) -> MutexGuard<'_, LruCache<RelayPart, Known>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -72,12 +94,14 @@ fn part_of(name: &str) -> Result<RelayPart, InvalidName> {
 /// [`JournalError::Damaged`].
 pub(crate) fn read_record(name: &str, record: &Record) -> Result<(RelayPart, Place), JournalError> {
     let part = part_of(name).map_err(|problem| unreadable(name, problem))?;
-    let stored: Stored =
+    let OfForm { form } =
         serde_json::from_slice(&record.bytes).map_err(|problem| unreadable(name, problem))?;
-    if stored.form != FORM {
-        let problem = format!("it has the form {}, this build knows {FORM}", stored.form);
+    if form != FORM {
+        let problem = format!("it has the form {form}, this build knows {FORM}");
         return Err(unreadable(name, problem));
     }
+    let stored: OfThisForm =
+        serde_json::from_slice(&record.bytes).map_err(|problem| unreadable(name, problem))?;
     Ok((part, stored.place))
 }
 
@@ -112,6 +136,10 @@ impl Engine {
                 Err(refused) => return Ok(Err(refused)),
                 Ok(answer) => {
                     current.version = micros.max(before.saturating_add(1));
+                    let _making = match before {
+                        0 => Some(self.make(part).await?),
+                        _ => None,
+                    };
                     if self.put_place(part, before, &current).await? {
                         self.0.places.keep(part, current);
                         return Ok(Ok(answer));
@@ -122,6 +150,30 @@ impl Engine {
         let problem =
             format!("the place of {part} changed each of the {ATTEMPTS} times that it was to be moved");
         Err(JournalError::unavailable(problem))
+    }
+
+    /// Checks that a part may be made, and keeps others from being made meanwhile.
+    async fn make(&self, part: &RelayPart) -> Result<tokio::sync::MutexGuard<'_, ()>, JournalError> {
+        let making = self.0.places.making.lock().await;
+        self.check_room(&part.relay).await?;
+        Ok(making)
+    }
+
+    /// Removes a record that cannot be read, of any name. Returns whether there was one.
+    ///
+    /// # Errors
+    /// [`JournalError::Invalid`] where it is none of a relay, or can be read: then it is forgotten with its relay.
+    pub(crate) async fn forget_unreadable(&self, name: &str) -> Result<bool, JournalError> {
+        let invalid = |problem: &str| Err(JournalError::Invalid(format!("record: {problem}")));
+        if !name.starts_with(PREFIX) || name.len() > RECORD_NAME_BYTES_MAX {
+            return invalid("is not the name of a record of a relay");
+        }
+        let record = self.0.store.cursors().record(name).await.map_err(of_store)?;
+        match record.map(|record| read_record(name, &record)) {
+            None => Ok(false),
+            Some(Ok(_)) => invalid("can be read: forget its relay"),
+            Some(Err(_)) => self.forget_record(name).await,
+        }
     }
 
     /// Removes a record of a relay, also one that cannot be read. Returns whether there was one.
@@ -198,10 +250,10 @@ impl Engine {
 
 #[cfg(test)]
 mod tests {
-    use super::record_name;
+    use super::{read_record, record_name};
     use tape_core::id::{RelayId, RelayName, RelayPart, Tenant};
     use tape_core::limits::NAME_BYTES_MAX;
-    use tape_store::cursors::RECORD_NAME_BYTES_MAX;
+    use tape_store::cursors::{RECORD_NAME_BYTES_MAX, Record};
 
     #[test]
     fn each_part_of_a_relay_has_a_name_that_stores_take() {
@@ -216,5 +268,24 @@ mod tests {
             let name = record_name(&RelayPart { relay, part });
             assert!(name.len() <= RECORD_NAME_BYTES_MAX, "{} bytes", name.len());
         }
+    }
+    #[test]
+    fn a_record_of_a_newer_form_is_told_from_a_damaged_one_whatever_its_place_is() {
+        let problem = |bytes: &'static str| {
+            let record = Record {
+                version: 1,
+                bytes: bytes.into(),
+            };
+            let error = read_record("relay/t/lake/0", &record).unwrap_err();
+            tape_core::causes::Causes(&error).to_string()
+        };
+        for newer in [r#"{"form":2,"place":[1,2]}"#, r#"{"form":2}"#] {
+            let problem = problem(newer);
+            assert!(
+                problem.contains("it has the form 2, this build knows 1"),
+                "{problem}"
+            );
+        }
+        assert!(problem(r#"{"form":1}"#).contains("place"));
     }
 }

@@ -164,15 +164,22 @@ impl Engine {
 
     /// All shards of the feed as the target for a relay: at the given cursors, or at the beginning.
     ///
-    /// A relay whose one process carries all shards has the part 0 alone. Any other has a part for each shard, which are claimed at once.
+    /// A relay whose one process carries all shards has the part 0 alone, and that has begun more shards than the first, or none yet. Any
+    /// other has a part for each shard, which are claimed at once.
     async fn all_shards(&self, relay: &RelayId, given: BTreeMap<u16, Bytes>) -> Result<Target, JournalError> {
         let shards = self.store().capabilities().shards;
         let at = |shard| (shard, given.get(&shard).cloned().unwrap_or_default());
         let first = self.relay_records(relay, None).await?;
-        let of_first = format!("{}0", prefix(&PlaceQuery::Relay(relay.clone())));
+        let is_together = match &first.records[..] {
+            [(_, Ok((part, place)))] => {
+                let is_only_first = place.cursors.keys().eq(&[0]);
+                part.part == 0 && !is_only_first
+            }
+            _ => false,
+        };
         Ok(Target::All {
             cursors: (0..shards).map(at).collect(),
-            is_together: matches!(&first.records[..], [(name, _)] if *name == of_first),
+            is_together,
         })
     }
 

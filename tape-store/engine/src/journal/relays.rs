@@ -33,6 +33,14 @@ impl Relays for Engine {
         lease: Duration,
     ) -> Result<ClaimAnswer, JournalError> {
         let lease_ms = relay_lease_ms(lease)?;
+        let shards = self.store().capabilities().shards;
+        if part.part >= shards {
+            let problem = format!(
+                "is {}, and the feed of this journal has {shards} shards",
+                part.part
+            );
+            return Err(JournalError::Invalid(format!("part: {problem}")));
+        }
         let claim = self.change_place(part, |place, now| {
             let claim = place.claim(holder, lease_ms, now)?;
             Ok((claim.epoch, place.clone()))
@@ -117,6 +125,10 @@ impl Relays for Engine {
 
     async fn control(&self, relay: &RelayId, control: &Control) -> Result<Controlled, JournalError> {
         self.control_relay(relay, control).await
+    }
+
+    async fn forget_record(&self, name: &str) -> Result<bool, JournalError> {
+        self.forget_unreadable(name).await
     }
 }
 

@@ -163,6 +163,28 @@ mod tests {
         assert_eq!(evaluator.evaluate(entries(1)).await, Ok(vec![Outcome::Match]));
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn a_turn_is_waited_for_as_long_as_the_others_before_may_take_and_no_longer() {
+        let (evaluator, open, arrived) = gated(TIME_LIMIT);
+        let overrun = Err(FilterError::Overrun { limit: TIME_LIMIT });
+        let first = evaluator.evaluate(entries(1));
+        assert_eq!(first.await, overrun);
+        arrived.recv().unwrap();
+        // The thread is busy with it: the next one waits for its turn.
+        let begun = tokio::time::Instant::now();
+        assert_eq!(evaluator.evaluate(entries(1)).await, overrun);
+        assert_eq!(begun.elapsed(), TIME_LIMIT * TURNS);
+        // A turn that comes before that time is over is taken.
+        let waits = evaluator.evaluate(entries(1));
+        let opens = async {
+            tokio::time::sleep(TIME_LIMIT * (TURNS - 1)).await;
+            tokio::time::resume();
+            (0..2).for_each(|_| open.send(()).unwrap());
+        };
+        let (answer, ()) = tokio::join!(waits, opens);
+        assert_eq!(answer, Ok(vec![Outcome::Match]));
+    }
+
     #[tokio::test]
     async fn answers_come_in_order_and_the_thread_ends_with_its_evaluator() {
         let (evaluator, open, arrived) = gated(TIME_LIMIT);

@@ -176,7 +176,9 @@ impl World {
         loop {
             let parts = self.places(reaction).await;
             assert!(parts.len() <= 1, "one process carries all shards");
-            if !parts.is_empty() && parts.iter().all(|part| part.lag == Ok(Lag::default())) {
+            let is_through =
+                |part: &PartStatus| !part.place.cursors.is_empty() && part.lag == Ok(Lag::default());
+            if !parts.is_empty() && parts.iter().all(is_through) {
                 return;
             }
             tokio::time::sleep(LOOK).await;

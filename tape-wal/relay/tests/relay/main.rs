@@ -2,10 +2,14 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod hanging;
+mod held;
 mod meddled;
+mod redelivered;
 mod refused;
 mod resumed;
 mod stopped;
+mod stops;
 mod taken;
 mod troubled;
 mod world;

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 use tape_api::query::{FeedPage, Tail};
 use tape_api::relays::{ClaimAnswer, Control, Controlled, MoveAnswer, PlacePage, PlaceQuery};
@@ -23,6 +23,9 @@ pub(crate) struct Meddled {
     pub(crate) no_moves: AtomicBool,
     /// The relay's stream in the tenant `acme` is damaged.
     pub(crate) acme_is_damaged: AtomicBool,
+    /// So many moves, and so many claims, never answer, and are not made.
+    pub(crate) hanging_moves: AtomicUsize,
+    pub(crate) hanging_claims: AtomicUsize,
     /// This process is of an older build: entries of values `new` are of a kind that it does not know.
     pub(crate) is_older: AtomicBool,
 }
@@ -33,8 +36,18 @@ impl Meddled {
             inner,
             no_moves: AtomicBool::new(false),
             acme_is_damaged: AtomicBool::new(false),
+            hanging_moves: AtomicUsize::new(0),
+            hanging_claims: AtomicUsize::new(0),
             is_older: AtomicBool::new(false),
         })
+    }
+}
+
+/// Never ends, so many times.
+async fn hang(times: &AtomicUsize) {
+    let left = times.fetch_update(SeqCst, SeqCst, |times| times.checked_sub(1));
+    if left.is_ok() {
+        std::future::pending::<()>().await;
     }
 }
 
@@ -74,6 +87,7 @@ impl Relays for Meddled {
         holder: &Holder,
         lease: Duration,
     ) -> Result<ClaimAnswer, JournalError> {
+        hang(&self.hanging_claims).await;
         self.inner.relays().claim(part, holder, lease).await
     }
 
@@ -87,6 +101,7 @@ impl Relays for Meddled {
         if self.no_moves.load(SeqCst) {
             return Err(JournalError::unavailable("no route to the journal"));
         }
+        hang(&self.hanging_moves).await;
         self.inner.relays().advance(part, epoch, progress, lease).await
     }
 
@@ -105,6 +120,10 @@ impl Relays for Meddled {
 
     async fn control(&self, relay: &RelayId, control: &Control) -> Result<Controlled, JournalError> {
         self.inner.relays().control(relay, control).await
+    }
+
+    async fn forget_record(&self, name: &str) -> Result<bool, JournalError> {
+        self.inner.relays().forget_record(name).await
     }
 
     async fn record(

@@ -1,32 +1,14 @@
 //! Entries that a sink refuses for good.
 
-use crate::world::{Told, World, remembered, start};
-use async_trait::async_trait;
+use crate::world::{PAGE, SmallPages, Told, World, quick, relay, remembered, start};
 use std::sync::Arc;
+use tape_core::id::Holder;
+use tape_relay::Settings;
 use tape_relay::sink::SinkError;
-use tape_store::contract::{Cursor, JournalStore, Shard, TailPage};
-use tape_store::error::StoreError;
-use tape_store::layer::Layer;
 use tape_store::memory::MemoryStore;
 
 const SHARDS: u16 = 3;
-/// Entries in a page of [`SmallPages`].
-const PAGE: u32 = 8;
-
-/// A store whose feed comes in small pages.
-struct SmallPages(MemoryStore);
-
-#[async_trait]
-impl Layer for SmallPages {
-    fn inner(&self) -> &dyn JournalStore {
-        &self.0
-    }
-
-    async fn tail(&self, shard: Shard, cursor: &Cursor, limit: u32) -> Result<TailPage, StoreError> {
-        self.0.tail(shard, cursor, limit.min(PAGE)).await
-    }
-}
-
+const WINDOW: u64 = 32;
 #[tokio::test(flavor = "multi_thread")]
 async fn a_poison_entry_is_on_record_and_its_neighbours_keep_their_order() {
     let world = World::new();
@@ -92,7 +74,11 @@ async fn a_sink_that_refuses_everything_makes_no_endless_records() {
 async fn a_sink_that_fails_for_a_while_loses_nothing_and_holds_little() {
     let world = World::over(Arc::new(SmallPages(MemoryStore::with_shards(SHARDS))));
     let sink = Told::by(|_| Err(SinkError::unavailable("503 Service Unavailable")));
-    let running = start(&world, "acme/lake", &sink, "one");
+    let settings = Settings {
+        window_events: WINDOW,
+        ..quick()
+    };
+    let running = relay("acme/lake", &sink, settings).start(world.journal(), Holder::new("one").unwrap());
     sink_is_tried(&world, &sink).await;
     let waiting = running.counts();
     assert!(
@@ -100,8 +86,8 @@ async fn a_sink_that_fails_for_a_while_loses_nothing_and_holds_little() {
         "{waiting:?}"
     );
     world.put_all("acme", &["a", "b", "c"], 300).await;
-    // At most the pages that a part holds.
-    let held = u64::from(SHARDS) * 5 * u64::from(PAGE);
+    // At most the window, and the pages that a part holds beside it.
+    let held = u64::from(SHARDS) * (WINDOW + 5 * u64::from(PAGE));
     assert!(running.counts().entries_read <= held, "{:?}", running.counts());
     let failing = |part: &tape_api::relays::PartStatus| part.place.failing.is_some();
     while !world.places("acme/lake").await.iter().any(failing) {

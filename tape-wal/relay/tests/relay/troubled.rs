@@ -144,7 +144,7 @@ async fn a_reason_of_any_length_is_put_on_record() {
         });
         let running = start(&world, "acme/lake", &sink, "one");
         world.put_all("acme", &["poison"], 1).await;
-        world.is_through("acme/lake").await;
+        sink.was_called(1).await;
         running.drain().await;
         let refusals = world.refusals("acme/relay/own/lake").await;
         assert_eq!(

@@ -12,12 +12,15 @@ use tape_core::entry::{Entry, EntryBody};
 use tape_core::id::{Holder, Seq, StreamId, Tenant, ValueName};
 use tape_core::payload::Payload;
 use tape_engine::Engine;
+use tape_environment::{Environment, Seeded};
 use tape_relay::event::Event;
 use tape_relay::event_format::EventFormat;
 use tape_relay::filter::Filter;
 use tape_relay::sink::{Sink, SinkError};
 use tape_relay::{Relay, Running, Settings, Start};
-use tape_store::contract::JournalStore;
+use tape_store::contract::{Cursor, JournalStore, Shard, TailPage};
+use tape_store::error::StoreError;
+use tape_store::layer::Layer;
 use tape_store::memory::MemoryStore;
 use tokio::sync::watch;
 
@@ -78,6 +81,11 @@ impl Told {
             .unwrap();
     }
 
+    /// How often it was called.
+    pub(crate) fn calls(&self) -> u64 {
+        *self.calls.borrow()
+    }
+
     /// What it has taken.
     pub(crate) fn seen(&self) -> Vec<Seen> {
         self.seen.borrow().clone()
@@ -110,6 +118,23 @@ impl Sink for Told {
     }
 }
 
+/// Entries in a page of [`SmallPages`].
+pub(crate) const PAGE: u32 = 8;
+
+/// A store whose feed comes in small pages.
+pub(crate) struct SmallPages(pub(crate) MemoryStore);
+
+#[async_trait]
+impl Layer for SmallPages {
+    fn inner(&self) -> &dyn JournalStore {
+        &self.0
+    }
+
+    async fn tail(&self, shard: Shard, cursor: &Cursor, limit: u32) -> Result<TailPage, StoreError> {
+        self.0.tail(shard, cursor, limit.min(PAGE)).await
+    }
+}
+
 /// A journal over a store in memory.
 pub(crate) struct World {
     pub(crate) engine: Engine,
@@ -123,6 +148,15 @@ impl World {
     pub(crate) fn over(store: Arc<dyn JournalStore>) -> Self {
         Self {
             engine: Engine::start(store),
+        }
+    }
+
+    /// A journal whose time is that of the paused clock of a test.
+    pub(crate) fn paused(shards: u16) -> Self {
+        let environment: Arc<dyn Environment> = Arc::new(Seeded::new(1));
+        let store = MemoryStore::with_shards(shards).environment(Arc::clone(&environment));
+        Self {
+            engine: Engine::start_in(Arc::new(SmallPages(store)), environment),
         }
     }
 
@@ -177,11 +211,21 @@ impl World {
     pub(crate) async fn is_through(&self, relay: &str) -> Vec<PartStatus> {
         loop {
             let parts = self.places(relay).await;
-            if !parts.is_empty() && parts.iter().all(|part| part.lag == Ok(Lag::default())) {
+            // Of a part that has not begun, nothing lies behind.
+            let is_through =
+                |part: &PartStatus| !part.place.cursors.is_empty() && part.lag == Ok(Lag::default());
+            if !parts.is_empty() && parts.iter().all(is_through) {
                 return parts;
             }
             tokio::task::yield_now().await;
         }
+    }
+}
+
+/// Lets the paused clock of a test go on until something holds.
+pub(crate) async fn until(mut holds: impl AsyncFnMut() -> bool) {
+    while !holds().await {
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
 

@@ -16,6 +16,9 @@ const WAIT_MS_MAX: u64 = 24 * 3_600_000;
 /// The longest time after which a sink that fails is disabled, in milliseconds: a year.
 const DISABLE_MS_MAX: u64 = 365 * WAIT_MS_MAX;
 
+/// The largest window that can be set, in events.
+const WINDOW_EVENTS_MAX: u64 = 1_048_576;
+
 /// The file.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -50,6 +53,9 @@ pub(crate) struct Entry {
     move_ms: Option<u64>,
     backoff_max_ms: Option<u64>,
     disable_after_ms: Option<u64>,
+    /// Zero for never.
+    refuse_after_ms: Option<u64>,
+    window_events: Option<u64>,
     pub(crate) json_lines: Option<JsonLines>,
     pub(crate) webhook: Option<Webhook>,
     pub(crate) pubsub: Option<Pubsub>,
@@ -198,6 +204,16 @@ impl Entry {
                 .as_ref()
                 .map(|_| tape_relay::sinks::webhook::DEFAULT_DISABLED_AFTER),
         };
+        let refuse_after = match self.refuse_after_ms {
+            Some(0) => None,
+            Some(given) => {
+                check(relay, "refuse_after_ms", given, &(1_000..=DISABLE_MS_MAX))?;
+                Some(Duration::from_millis(given))
+            }
+            None => usual.refuse_after,
+        };
+        let window_events = self.window_events.unwrap_or(usual.window_events);
+        check(relay, "window_events", window_events, &(1..=WINDOW_EVENTS_MAX))?;
         Ok(Settings {
             start: match self.start {
                 Begin::Now => Start::Now,
@@ -217,6 +233,8 @@ impl Entry {
                 usual.backoff_max,
             )?,
             disable_after,
+            refuse_after,
+            window_events,
             ..usual
         })
     }

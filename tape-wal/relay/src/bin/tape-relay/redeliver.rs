@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tape_api::Journal;
 use tape_core::id::{Holder, RelayStream};
 use tape_relay::reactions::{InvalidDefinition, NotDefined, Reaction};
-use tape_relay::{Redelivered, Relay, Settings, redeliver};
+use tape_relay::{Redelivered, RedeliveryStep, Relay, Settings, redeliver};
 
 /// Why nothing could be sent, for people.
 #[derive(Debug, thiserror::Error)]
@@ -47,18 +47,20 @@ pub(crate) async fn run(
         .or(relay.id.tenant.as_ref())
         .ok_or(NotSent::NoTenant)?;
     let stream = RelayStream::of(&relay.id, tenant).ok_or(NotSent::OtherTenant)?;
-    let sent = redeliver(relay, journal, &stream, &asked.refusal)
-        .await
-        .map_err(NotSent::Failed)?;
     let mut all = true;
-    for (refusal, outcome) in sent {
-        match outcome {
+    let told = |step| match step {
+        RedeliveryStep::Read { to, outstanding } => {
+            tracing::info!(%to, outstanding, "reading what is on record of the relay");
+        }
+        RedeliveryStep::Sent { refusal, outcome } => match outcome {
             Redelivered::Taken => println!("{refusal}\ttaken"),
             Redelivered::NotTaken(reason) => {
                 all = false;
                 println!("{refusal}\tnot taken\t{}", reason.escape_debug());
             }
-        }
-    }
+        },
+    };
+    let sent = redeliver(relay, journal, &stream, &asked.refusal, told).await;
+    sent.map_err(NotSent::Failed)?;
     Ok(all)
 }

@@ -184,13 +184,24 @@ struct Call {
 
 impl Call {
     fn takes(&self, event: &Event) -> bool {
-        let fits = self.bytes.saturating_add(event.size()) <= DELIVERY_BYTES_MAX;
+        let fits = self.bytes.saturating_add(counted(event)) <= DELIVERY_BYTES_MAX;
         self.events.is_empty() || (fits && self.events.len() < DELIVERY_EVENTS_MAX)
     }
 
     fn push(&mut self, offered: Offered) {
-        self.bytes = self.bytes.saturating_add(offered.event.size());
+        self.bytes = self.bytes.saturating_add(counted(&offered.event));
         self.events.push(offered.event);
         self.attempts.push(offered.attempts);
+    }
+}
+
+/// The bytes that an event counts for in a call: its size, or a bound of it. A bound will do where a full call has room for so many bytes of
+/// each event. Only a larger one is made before a sink asks for it.
+fn counted(event: &Event) -> usize {
+    let most = event.size_at_most();
+    if most <= DELIVERY_BYTES_MAX / DELIVERY_EVENTS_MAX {
+        most
+    } else {
+        event.size()
     }
 }

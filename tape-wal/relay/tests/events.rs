@@ -132,6 +132,7 @@ fn attributes_are_texts_with_legal_names() {
         "data": {"envelope": std::str::from_utf8(&stored.envelope).unwrap()},
     });
     assert_eq!(json, expected);
+    assert_eq!(serde_json::to_value(&event).unwrap(), expected);
     assert_eq!(event.id(), "a%2Ecme/run/treas%20ury/ü/s1/i1/1");
     for (name, _) in event.attributes() {
         let legal = name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());

@@ -14,7 +14,7 @@ pub enum PayloadRule {
     Include,
     /// No bytes.
     Omit,
-    /// Payloads of JSON with some values replaced. Payloads of other types, and words, are omitted.
+    /// Payloads of JSON with some values replaced. Payloads of other types or shapes, and words, are omitted.
     Redact(Redaction),
 }
 

@@ -243,6 +243,48 @@ webhook = {{ url = "{}", secrets_env = ["TAPE_TEST_SECRET"] }}
     assert_eq!(code, Some(1), "it is not outstanding any more");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn the_program_redacts_as_it_is_configured() {
+    let entry = |name: &str, rule: &str| {
+        format!(
+            "[relays.\"acme/{name}\"]\nstart = \"beginning\"\npattern = \"acme.value.>\"\npayload = \"redact\"\n{rule}\n\
+             json_lines = {{ path = \"FOLDER/{name}.jsonl\" }}\n"
+        )
+    };
+    let config = [
+        entry("matched", "redact = [\"/n\"]"),
+        entry("omitted", "redact = [\"/m\"]"),
+        entry("included", "redact = [\"/m\"]\nredact_unmatched = \"include\""),
+    ];
+    let world = World::new(&config.concat()).await;
+    world.put("a", 1).await;
+    let _program = world.start();
+    for (name, state, text) in [
+        ("matched", "redacted", Some(r#"{"n":"[redacted]"}"#)),
+        ("omitted", "omitted", None),
+        ("included", "included", Some(r#"{"n":0}"#)),
+    ] {
+        let event = first_line(&world.path(&format!("{name}.jsonl"))).await;
+        let payload = &event["data"]["payloads"][0];
+        assert_eq!(
+            (payload["state"].as_str(), payload["text"].as_str()),
+            (Some(state), text),
+            "{name}"
+        );
+    }
+}
+
+/// The event in the first line of a file, once that is written.
+async fn first_line(path: &Path) -> Value {
+    loop {
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        if let Some((line, _)) = text.split_once('\n') {
+            return serde_json::from_str(line).unwrap();
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
 #[tokio::test]
 async fn what_makes_no_sense_is_said_and_nothing_is_started() {
     for (config, problem) in [
@@ -265,6 +307,14 @@ async fn what_makes_no_sense_is_said_and_nothing_is_started() {
         (
             "[relays.\"acme/x\"]\nnull = true\nlease_ms = 1\n",
             "`lease_ms` is 1",
+        ),
+        (
+            "[relays.\"acme/x\"]\nnull = true\nredact = [\"/a\"]\n",
+            "`redact` is for",
+        ),
+        (
+            "[relays.\"acme/x\"]\nnull = true\nredact_unmatched = \"include\"\n",
+            "`redact_unmatched` is for",
         ),
         (
             "[relays.\"acme/x\"]\nwebhook = { url = \"https://x.example\", secrets_env = [\"whsec_secret\"] }\n",

@@ -10,7 +10,7 @@
 
 use crate::chain::{self, StreamTag};
 use crate::command::{Command, CommandBody};
-use crate::entry::words::{self, WordsRef};
+use crate::entry::words;
 use crate::entry::{Entry, EntryBody, TraceParent};
 use crate::id::{Principal, RequestId, Seq};
 use crate::payload::{ContentDigest, Digest, PayloadMismatch};
@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 
 mod form;
+pub use crate::entry::words::WordsRef;
 pub use form::check_form;
 
 /// The version of the envelope this build writes.
@@ -146,6 +147,8 @@ pub struct Opened {
     pub version: u32,
     /// The SHA-256 of the snapshot that was taken after it, where there was one.
     pub snapshot: Option<Digest>,
+    /// What its envelope says of its words; none where they are not stored outside it.
+    pub words: Option<WordsRef>,
 }
 
 /// An entry records the time of its decision separately if its own time is later by more than this, in milliseconds.
@@ -346,6 +349,7 @@ pub fn open(stored: &StoredEntry) -> Result<Opened, DecodeError> {
         entry,
         version: envelope.v,
         snapshot: envelope.snapshot.filter(|_| envelope.v > 1),
+        words: envelope.words,
     })
 }
 

@@ -44,9 +44,11 @@ pub(crate) use has_words;
 
 /// How an envelope refers to words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct WordsRef {
-    pub(crate) len: u64,
-    pub(crate) sha256: Digest,
+pub struct WordsRef {
+    /// Their length in bytes, as JSON.
+    pub len: u64,
+    /// The SHA-256 of these bytes.
+    pub sha256: Digest,
 }
 
 impl WordsRef {

@@ -1,12 +1,14 @@
 //! How fast a relay reads the feed, beside a reader of the feed that does nothing else, and how soon an event reaches a subscriber in this
-//! process.
+//! process. The relay has three sinks: one that reads nothing of events, one that makes JSON of them, and a file of JSON lines.
 //!
 //! `cargo bench -p tape-relay --bench relay -- [ENTRIES] [SECONDS]`
 
 #![expect(clippy::print_stdout, reason = "it prints what it measured")]
 #![expect(clippy::unwrap_used, reason = "a measurement that fails stops")]
 
+use async_trait::async_trait;
 use futures::StreamExt as _;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tape_api::Journal;
@@ -16,10 +18,13 @@ use tape_core::id::{Holder, Tenant, ValueName};
 use tape_core::payload::Payload;
 use tape_core::subject::Pattern;
 use tape_engine::Engine;
+use tape_environment::machine;
+use tape_relay::event::Event;
 use tape_relay::event_format::EventFormat;
 use tape_relay::filter::Filter;
-use tape_relay::sink::Sink;
+use tape_relay::sink::{Sink, SinkError};
 use tape_relay::sinks::broadcast::Broadcast;
+use tape_relay::sinks::json_lines::{DEFAULT_AGE_MAX, DEFAULT_FILE_BYTES_MAX, JsonLines, JsonLinesSettings};
 use tape_relay::sinks::null::Null;
 use tape_relay::{Relay, Settings, Start};
 use tape_store::sqlite::SqliteStore;
@@ -29,8 +34,10 @@ use tokio::time::Instant;
 const WRITERS: usize = 64;
 /// Entries a second while latency is measured.
 const RATE: u32 = 500;
-/// How often the relay and the plain reader take turns.
+/// How often the relays and the plain reader take turns.
 const ROUNDS: usize = 5;
+/// The sinks of the relays.
+const SINKS: [&str; 3] = ["null", "json", "lines"];
 
 fn main() {
     // Cargo passes `--bench` to every benchmark.
@@ -48,19 +55,55 @@ async fn measure(entries: usize, seconds: usize) {
     let store = SqliteStore::open(&folder.path().join("tape.db")).await.unwrap();
     let engine = Engine::start(Arc::new(store));
     fill(&engine, entries).await;
-    let mut ratios = Vec::new();
+    let mut all: Vec<[f64; SINKS.len()]> = Vec::new();
     for round in 0..ROUNDS {
         let plain = read(&engine).await;
-        let relayed = relay(&engine, &format!("acme/r{round}"), entries).await;
-        ratios.push(relayed / plain);
+        let mut ratios = [0.0; SINKS.len()];
+        print!("tail {plain:.0} entries/s");
+        for (name, ratio) in SINKS.iter().zip(&mut ratios) {
+            let sink = sink(name, &folder.path().join(format!("lines{round}")));
+            let relayed = relay(&engine, &format!("acme/{name}{round}"), sink, entries).await;
+            *ratio = relayed / plain;
+            print!(", {name} {relayed:.0}, ratio {ratio:.2}");
+        }
+        println!();
+        all.push(ratios);
+    }
+    for (n, name) in SINKS.iter().enumerate() {
+        let mut ratios: Vec<f64> = all.iter().map(|ratios| ratios[n]).collect();
+        ratios.sort_by(f64::total_cmp);
         println!(
-            "tail {plain:.0} entries/s, relay to null {relayed:.0} entries/s, ratio {:.2}",
-            relayed / plain
+            "relay to {name}, of the tail, median of {ROUNDS}: {:.2}",
+            ratios[ROUNDS / 2]
         );
     }
-    ratios.sort_by(f64::total_cmp);
-    println!("ratio, median of {ROUNDS}: {:.2}", ratios[ROUNDS / 2]);
     latency(&engine, seconds).await;
+}
+
+fn sink(name: &str, path: &Path) -> Arc<dyn Sink> {
+    match name {
+        "null" => Arc::new(Null),
+        "json" => Arc::new(Json),
+        _ => {
+            let settings = JsonLinesSettings::new(path, DEFAULT_FILE_BYTES_MAX, DEFAULT_AGE_MAX);
+            Arc::new(JsonLines::new(settings.unwrap(), machine()))
+        }
+    }
+}
+
+/// Makes JSON of events, and throws it away.
+#[derive(Debug)]
+struct Json;
+
+#[async_trait]
+impl Sink for Json {
+    async fn deliver(&self, events: &[Event]) -> Vec<Result<(), SinkError>> {
+        let made = events.iter().map(|event| {
+            std::hint::black_box(event.to_json());
+            Ok(())
+        });
+        made.collect()
+    }
 }
 
 fn put(engine: &Engine) -> Command<ValueCommand> {
@@ -106,11 +149,11 @@ async fn read(engine: &Engine) -> f64 {
     rate(entries, begun)
 }
 
-/// Entries a second of a relay to a sink that confirms at once, to its last event.
-async fn relay(engine: &Engine, id: &str, entries: usize) -> f64 {
+/// Entries a second of a relay to a sink, to its last event.
+async fn relay(engine: &Engine, id: &str, sink: Arc<dyn Sink>, entries: usize) -> f64 {
     let entries = (entries / WRITERS * WRITERS) as u64;
     let begun = Instant::now();
-    let running = start(engine, id, Arc::new(Null), Start::Beginning);
+    let running = start(engine, id, sink, Start::Beginning);
     while running.counts().events_delivered < entries {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }

@@ -4,9 +4,11 @@ use crate::payload_rule::{PayloadRule, Shown};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
-use tape_core::codec::{DecodeError, StoredEntry};
-use tape_core::entry::{Entry, EntryBody};
+use serde::Serialize;
+use std::borrow::Cow;
+use std::str::Utf8Error;
+use tape_core::codec::{Opened, StoredEntry};
+use tape_core::entry::EntryBody;
 use tape_core::payload::Digest;
 
 /// How much of an entry its event has.
@@ -24,55 +26,43 @@ pub(crate) enum Contents<'a> {
 #[derive(Debug)]
 pub(crate) struct Data<'a> {
     envelope: &'a str,
-    pieces: Vec<Piece>,
-    words: Option<Piece>,
+    pieces: Vec<Piece<'a>>,
+    words: Option<Piece<'a>>,
     erased: Option<Vec<String>>,
 }
 
 /// One payload of an entry, or its words.
 #[derive(Debug)]
-struct Piece {
+struct Piece<'a> {
     /// None for words.
-    content_type: Option<String>,
+    content_type: Option<&'a str>,
     len: u64,
     sha256: Digest,
     /// None where they were erased.
-    bytes: Option<Bytes>,
-}
-
-/// How an envelope refers to words.
-#[derive(Clone, Copy, Deserialize)]
-struct WordsRef {
-    len: u64,
-    sha256: Digest,
+    bytes: Option<&'a [u8]>,
 }
 
 impl<'a> Data<'a> {
-    /// What an entry has that was just read from `stored`.
-    pub(crate) fn new(stored: &'a StoredEntry, entry: &Entry) -> Result<Self, DecodeError> {
-        let damaged = |source: serde_json::Error| DecodeError::Damaged {
-            seq: stored.seq,
-            source,
-        };
-        let envelope = std::str::from_utf8(&stored.envelope)
-            .map_err(|problem| damaged(serde::de::Error::custom(problem)))?;
-        let payloads = entry.body.payloads();
-        let pieces = payloads.iter().map(|payload| Piece {
-            content_type: Some(payload.content_type().to_owned()),
+    /// What an entry has that was read from `stored`.
+    pub(crate) fn new(stored: &'a StoredEntry, opened: &'a Opened) -> Self {
+        let body = &opened.entry.body;
+        let payloads = body.payloads().into_iter();
+        let pieces = payloads.map(|payload| Piece {
+            content_type: Some(payload.content_type()),
             len: payload.len(),
             sha256: payload.digest(),
-            bytes: payload.bytes().filter(|_| stored.payload.is_some()).cloned(),
+            bytes: payload.bytes().map(|bytes| &**bytes),
         });
-        Ok(Self {
-            envelope,
+        Self {
+            envelope: envelope(stored).expect("an event is made of an entry that was read"),
             pieces: pieces.collect(),
-            words: words(envelope, stored.payload.as_ref()).map_err(damaged)?,
-            erased: erased(&entry.body),
-        })
+            words: words(stored, opened),
+            erased: erased(body),
+        }
     }
 
-    /// The data as JSON.
-    pub(crate) fn to_bytes(&self, contents: Contents<'_>) -> Bytes {
+    /// Appends the data as JSON.
+    pub(crate) fn write(&self, contents: Contents<'_>, to: &mut Vec<u8>) {
         let with_envelope = !matches!(contents, Contents::References);
         let form = Form {
             envelope: with_envelope.then_some(self.envelope),
@@ -85,32 +75,31 @@ impl<'a> Data<'a> {
             words: self.words.as_ref().map(|words| Part::of(words, contents)),
             erased: self.erased.as_deref().filter(|_| with_envelope),
         };
-        Bytes::from(serde_json::to_vec(&form).expect("texts, numbers and digests have a JSON form"))
+        serde_json::to_writer(to, &form).expect("texts, numbers and digests have a JSON form");
     }
 }
 
+/// The envelope of an entry as a text.
+///
+/// # Errors
+/// [`Utf8Error`] where it is none, which its reader does not notice within members that it does not know.
+pub(crate) fn envelope(stored: &StoredEntry) -> Result<&str, Utf8Error> {
+    std::str::from_utf8(&stored.envelope)
+}
+
 /// The words of an entry: the last bytes of its payload.
-fn words(envelope: &str, payload: Option<&Bytes>) -> Result<Option<Piece>, serde_json::Error> {
-    #[derive(Deserialize)]
-    struct Probe {
-        words: Option<WordsRef>,
-    }
-    // Most entries have none, and their envelopes are not read a second time.
-    if !envelope.contains("\"words\"") {
-        return Ok(None);
-    }
-    let Some(WordsRef { len, sha256 }) = serde_json::from_str::<Probe>(envelope)?.words else {
-        return Ok(None);
+fn words<'a>(stored: &'a StoredEntry, opened: &Opened) -> Option<Piece<'a>> {
+    let words = opened.words?;
+    let last = |bytes: &'a Bytes| {
+        let begin = bytes.len().checked_sub(usize::try_from(words.len).ok()?)?;
+        bytes.get(begin..)
     };
-    let begin = |bytes: &Bytes| bytes.len().checked_sub(usize::try_from(len).ok()?);
-    let bytes = payload.and_then(|bytes| Some(bytes.slice(begin(bytes)?..)));
-    let content_type = None;
-    Ok(Some(Piece {
-        content_type,
-        len,
-        sha256,
-        bytes,
-    }))
+    Some(Piece {
+        content_type: None,
+        len: words.len,
+        sha256: words.sha256,
+        bytes: stored.payload.as_ref().and_then(last),
+    })
 }
 
 /// The numbers of the entries whose payloads an entry erases, where it is an erasure.
@@ -163,7 +152,7 @@ struct Part<'a> {
     sha256: Digest,
     state: State,
     #[serde(skip_serializing_if = "Option::is_none")]
-    text: Option<String>,
+    text: Option<Cow<'a, str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     data_base64: Option<String>,
 }
@@ -180,25 +169,26 @@ enum State {
 }
 
 impl<'a> Part<'a> {
-    fn of(piece: &'a Piece, contents: Contents<'_>) -> Self {
-        let (state, bytes) = match (&piece.bytes, contents) {
-            (None, _) => (State::Erased, None),
-            (Some(_), Contents::Envelope | Contents::References) => (State::TooLarge, None),
-            (Some(bytes), Contents::Whole(rule)) => match rule.shown(piece.content_type.as_deref(), bytes) {
-                Shown::Whole => (State::Included, Some(bytes.clone())),
-                Shown::Redacted(text) => (State::Redacted, Some(Bytes::from(text))),
-                Shown::Nothing => (State::Omitted, None),
+    fn of(piece: &Piece<'a>, contents: Contents<'_>) -> Self {
+        let (state, text, data_base64) = match (piece.bytes, contents) {
+            (None, _) => (State::Erased, None, None),
+            (Some(_), Contents::Envelope | Contents::References) => (State::TooLarge, None, None),
+            (Some(bytes), Contents::Whole(rule)) => match rule.shown(piece.content_type, bytes) {
+                Shown::Whole => match std::str::from_utf8(bytes) {
+                    Ok(text) => (State::Included, Some(Cow::Borrowed(text)), None),
+                    Err(_) => (State::Included, None, Some(STANDARD.encode(bytes))),
+                },
+                Shown::Redacted(text) => (State::Redacted, Some(Cow::Owned(text)), None),
+                Shown::Nothing => (State::Omitted, None, None),
             },
         };
-        let text = bytes.as_deref().and_then(|bytes| std::str::from_utf8(bytes).ok());
-        let binary = bytes.as_deref().filter(|_| text.is_none());
         Self {
-            content_type: piece.content_type.as_deref(),
+            content_type: piece.content_type,
             len: piece.len,
             sha256: piece.sha256,
             state,
-            text: text.map(str::to_owned),
-            data_base64: binary.map(|bytes| STANDARD.encode(bytes)),
+            text,
+            data_base64,
         }
     }
 }

@@ -1,14 +1,12 @@
 //! How a relay makes events of entries.
 
-use crate::event::{DATA_CONTENT_TYPE, Event, SPEC_VERSION, TYPE_PREFIX, size};
-use crate::event_data::{Contents, Data};
+use crate::event::Event;
+use crate::event_attributes;
+use crate::event_data::envelope;
 use crate::payload_rule::PayloadRule;
-use bytes::Bytes;
-use tape_core::codec::{self, DecodeError, StoredEntry};
-use tape_core::entry::Entry;
+use std::sync::Arc;
+use tape_core::codec::{self, DecodeError, Opened, StoredEntry};
 use tape_core::id::{Seq, StreamId};
-use tape_core::subject::Subject;
-use tape_core::time::Timestamp;
 
 /// The `source` of events unless a relay says another.
 pub const DEFAULT_SOURCE: &str = "tape";
@@ -21,9 +19,12 @@ pub const EVENT_BYTES_MAX_LOWEST: usize = 32 * 1024;
 /// Highest bound of an event, in bytes: every entry fits with its payloads, also in base64.
 pub const EVENT_BYTES_MAX_HIGHEST: usize = 8 * 1024 * 1024;
 
-/// How a relay makes events: their source, what becomes of payloads, and how large they may be.
+/// How a relay makes events: their source, what becomes of payloads, and how large they may be. Copies are cheap: events have one each.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EventFormat {
+pub struct EventFormat(Arc<Settings>);
+
+#[derive(Debug, PartialEq, Eq)]
+struct Settings {
     source: String,
     payload: PayloadRule,
     event_bytes_max: usize,
@@ -55,11 +56,11 @@ pub enum InvalidEventFormat {
 impl Default for EventFormat {
     /// Payloads are included, and the other settings have their defaults.
     fn default() -> Self {
-        Self {
+        Self(Arc::new(Settings {
             source: DEFAULT_SOURCE.to_owned(),
             payload: PayloadRule::Include,
             event_bytes_max: DEFAULT_EVENT_BYTES_MAX,
-        }
+        }))
     }
 }
 
@@ -82,12 +83,11 @@ impl EventFormat {
             let found = event_bytes_max;
             return Err(InvalidEventFormat::EventBytes { found });
         }
-        let source = source.to_owned();
-        Ok(Self {
-            source,
+        Ok(Self(Arc::new(Settings {
+            source: source.to_owned(),
             payload,
             event_bytes_max,
-        })
+        })))
     }
 
     /// The event of an entry.
@@ -95,69 +95,40 @@ impl EventFormat {
     /// # Errors
     /// [`DecodeError`] where the entry cannot be read: it is damaged, or a newer build wrote it.
     pub fn event(&self, stream: &StreamId, stored: &StoredEntry) -> Result<Event, DecodeError> {
-        let entry = codec::decode(stored)?;
-        let attributes = self.attributes(stream, &entry);
-        let data = self.data(&attributes, stored, &entry)?;
-        Ok(Event::new(stream.clone(), stored.seq, entry.at, attributes, data))
+        let opened = open(stored)?;
+        Ok(Event::new(self.clone(), stream.clone(), stored.clone(), opened))
     }
 
-    fn attributes(&self, stream: &StreamId, entry: &Entry) -> Vec<(&'static str, String)> {
-        let kind = entry.body.kind();
-        let name = stream.to_string();
-        let mut all = vec![
-            ("specversion", SPEC_VERSION.to_owned()),
-            ("id", event_id(stream, entry.seq)),
-            ("source", self.source.clone()),
-            ("type", format!("{TYPE_PREFIX}{kind}")),
-            ("subject", Subject::new(stream, kind).to_string()),
-        ];
-        all.extend(rfc3339(entry.at).map(|time| ("time", time)));
-        all.push(("datacontenttype", DATA_CONTENT_TYPE.to_owned()));
-        let trace = entry.trace.as_ref();
-        all.extend(trace.map(|trace| ("traceparent", trace.as_str().to_owned())));
-        all.extend([
-            ("tenant", stream.tenant().to_string()),
-            ("stream", name),
-            ("seq", entry.seq.to_string()),
-            ("kind", kind.to_owned()),
-            ("chaindigest", entry.digest.to_string()),
-        ]);
-        let payloads = entry.body.payloads();
-        let first = payloads.first();
-        all.extend(first.map(|payload| ("payloaddigest", payload.digest().to_string())));
-        all
+    pub(crate) fn source(&self) -> &str {
+        &self.0.source
     }
 
-    /// The data with all that fits: payloads and envelope, the envelope alone, or neither.
-    fn data(
-        &self,
-        attributes: &[(&'static str, String)],
-        stored: &StoredEntry,
-        entry: &Entry,
-    ) -> Result<Bytes, DecodeError> {
-        let fits = |data: &Bytes| size(attributes, data) <= self.event_bytes_max;
-        let data = Data::new(stored, entry)?;
-        for contents in [Contents::Whole(&self.payload), Contents::Envelope] {
-            let bytes = data.to_bytes(contents);
-            if fits(&bytes) {
-                return Ok(bytes);
-            }
-        }
-        Ok(data.to_bytes(Contents::References))
+    pub(crate) fn payload(&self) -> &PayloadRule {
+        &self.0.payload
     }
+
+    pub(crate) fn event_bytes_max(&self) -> usize {
+        self.0.event_bytes_max
+    }
+}
+
+/// Reads an entry for its event. What is found to be wrong with it is found here, before the event is delivered.
+///
+/// # Errors
+/// [`DecodeError`] where the entry cannot be read: it is damaged, or a newer build wrote it.
+pub(crate) fn open(stored: &StoredEntry) -> Result<Opened, DecodeError> {
+    let opened = codec::open(stored)?;
+    envelope(stored).map_err(|problem| DecodeError::Damaged {
+        seq: stored.seq,
+        source: serde::de::Error::custom(problem),
+    })?;
+    Ok(opened)
 }
 
 /// The `id` of the event of an entry: the stream's full name, `/` and the entry's number.
 #[must_use]
 pub fn event_id(stream: &StreamId, seq: Seq) -> String {
-    format!("{stream}/{seq}")
-}
-
-/// The time as RFC 3339 writes it, in UTC; none outside of the years 0000 to 9999, which no clock of a server showed.
-fn rfc3339(at: Timestamp) -> Option<String> {
-    let time = jiff::Timestamp::from_microsecond(at.as_micros()).ok()?;
-    let text = time.to_string();
-    (!text.starts_with('-')).then_some(text)
+    event_attributes::id(stream, seq)
 }
 
 fn is_uri_reference(text: &str) -> bool {

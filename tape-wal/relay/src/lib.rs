@@ -9,6 +9,7 @@ pub mod conformance;
 mod counts;
 mod delivery;
 pub mod event;
+mod event_attributes;
 mod event_data;
 pub mod event_format;
 mod failing;

@@ -25,19 +25,19 @@ impl Call {
     }
 
     pub(crate) fn takes(&self, event: &Event) -> bool {
-        let fits = self.bytes.saturating_add(event.size()) <= DELIVERY_BYTES_MAX;
+        let fits = self.bytes.saturating_add(counted(event)) <= DELIVERY_BYTES_MAX;
         self.events.is_empty() || (fits && self.events.len() < DELIVERY_EVENTS_MAX)
     }
 
     pub(crate) fn push(&mut self, offered: Offered) {
-        self.bytes = self.bytes.saturating_add(offered.event.size());
+        self.bytes = self.bytes.saturating_add(counted(&offered.event));
         self.events.push(offered.event);
         self.sent.push((offered.attempts, offered.page));
     }
 
     /// Whether it takes an event of a stream that is held. These have half of a call at most, so that what fails leaves room for others.
     pub(crate) fn takes_probe(&self, event: &Event) -> bool {
-        let fits = self.bytes.saturating_add(event.size()) <= DELIVERY_BYTES_MAX / 2;
+        let fits = self.bytes.saturating_add(counted(event)) <= DELIVERY_BYTES_MAX / 2;
         self.events.is_empty() || (fits && self.events.len() < DELIVERY_EVENTS_MAX / 2)
     }
 
@@ -84,5 +84,16 @@ pub(crate) fn said(reason: &str) -> String {
     match reason[..end].trim() {
         "" => "the sink gave no reason".to_owned(),
         reason => reason.to_owned(),
+    }
+}
+
+/// The bytes that an event counts for: its size, or a bound of it. A bound will do where a full call has room for so many bytes of each event.
+/// Only a larger one is made before a sink asks for it.
+pub(crate) fn counted(event: &Event) -> usize {
+    let most = event.size_at_most();
+    if most <= DELIVERY_BYTES_MAX / DELIVERY_EVENTS_MAX {
+        most
+    } else {
+        event.size()
     }
 }

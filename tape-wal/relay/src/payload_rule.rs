@@ -1,7 +1,6 @@
 //! What becomes of payloads in events.
 
 use crate::redaction::Redaction;
-use bytes::Bytes;
 use tape_core::payload::Payload;
 
 /// What events have of payloads and words. Lengths and digests they have in any case.
@@ -15,7 +14,7 @@ pub enum PayloadRule {
     Include,
     /// No bytes.
     Omit,
-    /// Payloads of JSON with some values replaced. Payloads of other types, and words, are omitted.
+    /// Payloads of JSON with some values replaced. Payloads of other types or shapes, and words, are omitted.
     Redact(Redaction),
 }
 
@@ -32,7 +31,7 @@ pub(crate) enum Shown {
 
 impl PayloadRule {
     /// What goes out of a payload; of words where there is no content type.
-    pub(crate) fn shown(&self, content_type: Option<&str>, bytes: &Bytes) -> Shown {
+    pub(crate) fn shown(&self, content_type: Option<&str>, bytes: &[u8]) -> Shown {
         match self {
             Self::Include => Shown::Whole,
             Self::Omit => Shown::Nothing,

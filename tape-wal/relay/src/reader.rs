@@ -2,7 +2,7 @@
 
 use crate::counts::{Counters, Waiting, add};
 use crate::event::Event;
-use crate::event_format::EventFormat;
+use crate::event_format::{EventFormat, open};
 use crate::filter::Filter;
 use crate::owned::Owned;
 use bytes::Bytes;
@@ -86,16 +86,11 @@ impl Reader {
         }
         let reached = page.entries.last().and_then(|(_, entry)| time(entry));
         let chosen = self.chosen(&page.entries).await;
-        let chosen = || {
-            page.entries
-                .iter()
-                .zip(&chosen)
-                .filter(|(_, matches)| **matches)
-                .map(|(fed, _)| fed)
-        };
-        let mut events = Vec::new();
-        for (stream, entry) in chosen() {
-            events.extend(self.event(stream, entry)?);
+        let mut events = Vec::with_capacity(page.entries.len());
+        for ((stream, entry), is_chosen) in page.entries.into_iter().zip(chosen) {
+            if is_chosen {
+                events.extend(self.event(stream, entry)?);
+            }
         }
         Ok(Batch {
             oldest: events.first().map(Event::at),
@@ -135,9 +130,9 @@ impl Reader {
     ///
     /// # Errors
     /// [`JournalError::Damaged`] where a newer build wrote the entry: the part stays before it until this process is upgraded.
-    fn event(&self, stream: &StreamId, entry: &StoredEntry) -> Result<Option<Event>, JournalError> {
-        match self.format.event(stream, entry) {
-            Ok(event) => Ok(Some(event)),
+    fn event(&self, stream: StreamId, entry: StoredEntry) -> Result<Option<Event>, JournalError> {
+        match open(&entry) {
+            Ok(opened) => Ok(Some(Event::new(self.format.clone(), stream, entry, opened))),
             Err(newer @ (DecodeError::NewerVersion { .. } | DecodeError::UnknownKind { .. })) => {
                 let problem =
                     format!("the relay stops before an entry of {stream}: {newer}; upgrade this program");

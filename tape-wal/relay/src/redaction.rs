@@ -15,10 +15,22 @@ pub const POINTER_BYTES_MAX: usize = 1_024;
 /// Places in JSON payloads whose values are replaced.
 ///
 /// Places are JSON pointers (RFC 6901), such as `/card/number`, with one addition: a token `*` stands for every member or element, as in
-/// `/items/*/iban`. A place that a payload does not have is passed over. A payload without any of the places goes out whole.
+/// `/items/*/iban`. A place that a payload does not have is passed over. A payload without any of the places is omitted, unless
+/// [told otherwise](Self::with_unmatched).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Redaction {
     pointers: Vec<Pointer>,
+    unmatched: Unmatched,
+}
+
+/// What becomes of a payload that has none of the places.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Unmatched {
+    /// It is omitted: it has another shape than was expected, and what must not go out may stand anywhere in it.
+    #[default]
+    Omit,
+    /// It goes out whole.
+    Include,
 }
 
 /// The tokens of a pointer, unescaped.
@@ -58,10 +70,20 @@ impl Redaction {
         }
         let pointers = pointers.iter().map(|text| Pointer::parse(text.as_ref()));
         let pointers = pointers.collect::<Result<_, _>>()?;
-        Ok(Self { pointers })
+        Ok(Self {
+            pointers,
+            unmatched: Unmatched::default(),
+        })
     }
 
-    /// What goes out of a JSON text; nothing where it is not JSON.
+    /// The same with another rule for payloads that have none of the places.
+    #[must_use]
+    pub const fn with_unmatched(mut self, unmatched: Unmatched) -> Self {
+        self.unmatched = unmatched;
+        self
+    }
+
+    /// What goes out of a JSON text; nothing where it is not JSON, or has none of the places.
     pub(crate) fn shown(&self, text: &str) -> Shown {
         let Ok(mut letters) = Letters::parse(text) else {
             return Shown::Nothing;
@@ -69,6 +91,9 @@ impl Redaction {
         let mut replaced = false;
         for Pointer(tokens) in &self.pointers {
             replaced |= replace(&mut letters, tokens);
+        }
+        if !replaced && self.unmatched == Unmatched::Omit {
+            return Shown::Nothing;
         }
         // Of a member that stands twice, the other one was not looked at.
         if replaced || !repeats::has_none(text) {

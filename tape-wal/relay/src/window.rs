@@ -5,6 +5,7 @@
 
 use crate::counts::Waiting;
 use crate::event::Event;
+use crate::offer::counted;
 use crate::reader::Batch;
 use crate::settings::Settings;
 use bytes::Bytes;
@@ -35,7 +36,7 @@ impl Done {
         Self {
             stream: event.stream().clone(),
             seq: event.seq(),
-            bytes: event.size(),
+            bytes: counted(event),
         }
     }
 }
@@ -83,7 +84,7 @@ impl Window {
     /// Takes a page up. Returns its events, of which each is to be [done](Self::done) with.
     pub(crate) fn add(&mut self, batch: Batch) -> (PageId, Vec<Event>) {
         self.events += weight(batch.events.len());
-        self.bytes += batch.events.iter().map(Event::size).sum::<usize>();
+        self.bytes += batch.events.iter().map(counted).sum::<usize>();
         let shard = self.shards.entry(batch.shard).or_default();
         let number = shard.first + shard.pages.len() as u64;
         shard.pages.push_back(Page {

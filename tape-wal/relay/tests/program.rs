@@ -79,6 +79,10 @@ impl World {
     }
 
     async fn put(&self, name: &str, times: usize) {
+        self.put_of("acme", name, times).await;
+    }
+
+    async fn put_of(&self, tenant: &str, name: &str, times: usize) {
         for n in 0..times {
             let value = Payload::json(&serde_json::json!({ "n": n }));
             let command = ValueCommand::Put {
@@ -86,7 +90,7 @@ impl World {
                 expected: None,
             };
             let command = Ask::new(self.engine.request_id(), command);
-            let (tenant, name) = (Tenant::new("acme").unwrap(), ValueName::new(name).unwrap());
+            let (tenant, name) = (Tenant::new(tenant).unwrap(), ValueName::new(name).unwrap());
             self.engine.value(&tenant, &name, command).await.unwrap();
         }
     }
@@ -331,6 +335,89 @@ async fn copies_that_are_given_one_name_are_told_apart() {
     drop(copies);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn the_program_redacts_as_it_is_configured() {
+    let entry = |name: &str, rule: &str| {
+        format!(
+            "[relays.\"acme/{name}\"]\nstart = \"beginning\"\npattern = \"acme.value.>\"\npayload = \"redact\"\n{rule}\n\
+             json_lines = {{ path = \"FOLDER/{name}.jsonl\" }}\n"
+        )
+    };
+    let config = [
+        entry("matched", "redact = [\"/n\"]"),
+        entry("omitted", "redact = [\"/m\"]"),
+        entry("included", "redact = [\"/m\"]\nredact_unmatched = \"include\""),
+    ];
+    let world = World::new(&config.concat()).await;
+    world.put("a", 1).await;
+    let _program = world.start();
+    for (name, state, text) in [
+        ("matched", "redacted", Some(r#"{"n":"[redacted]"}"#)),
+        ("omitted", "omitted", None),
+        ("included", "included", Some(r#"{"n":0}"#)),
+    ] {
+        let event = first_line(&world.path(&format!("{name}.jsonl"))).await;
+        let payload = &event["data"]["payloads"][0];
+        assert_eq!(
+            (payload["state"].as_str(), payload["text"].as_str()),
+            (Some(state), text),
+            "{name}"
+        );
+    }
+}
+
+/// The event in the first line of a file, once that is written.
+async fn first_line(path: &Path) -> Value {
+    loop {
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        if let Some((line, _)) = text.split_once('\n') {
+            return serde_json::from_str(line).unwrap();
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+/// A line of the text format of Prometheus: the metric, the value of its label `relay`, and the number.
+fn sample(line: &str) -> Option<(&str, String, u64)> {
+    let (metric, rest) = line.split_once("{relay=\"")?;
+    let mut label = String::new();
+    let mut characters = rest.chars();
+    loop {
+        match characters.next()? {
+            '"' => break,
+            '\\' => label.push(match characters.next()? {
+                'n' => '\n',
+                escaped @ ('"' | '\\') => escaped,
+                _ => return None,
+            }),
+            other => label.push(other),
+        }
+    }
+    let number = characters.as_str().strip_prefix("} ")?;
+    Some((metric, label, number.parse().ok()?))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn names_of_any_characters_are_labels_of_metrics() {
+    let name = r#"ac"me\/x"y\n{},="#;
+    let config = format!("[relays.'{name}']\nstart = \"beginning\"\nnull = true\n");
+    let world = World::new(&config).await;
+    world.put_of(r#"ac"me\"#, "a", 3).await;
+    let program = world.start();
+    let delivered = ("tape_relay_events_delivered", name.to_owned(), 3);
+    loop {
+        let metrics = program.metrics().await;
+        let lines = metrics.lines().filter(|line| !line.starts_with('#'));
+        let samples: Vec<_> = lines
+            .map(|line| sample(line).unwrap_or_else(|| panic!("{line} is no sample")))
+            .collect();
+        assert!(samples.iter().all(|(_, label, _)| label == name), "{metrics}");
+        if samples.contains(&delivered) {
+            return;
+        }
+    }
+}
+
 #[tokio::test]
 async fn what_makes_no_sense_is_said_and_nothing_is_started() {
     for (config, problem) in [
@@ -361,6 +448,18 @@ async fn what_makes_no_sense_is_said_and_nothing_is_started() {
         (
             "[relays.\"acme/x\"]\nnull = true\nwindow_events = 0\n",
             "`window_events` is 0",
+        ),
+        (
+            "[relays.\"acme/x\"]\nnull = true\nredact = [\"/a\"]\n",
+            "`redact` is for",
+        ),
+        (
+            "[relays.\"acme/x\"]\nnull = true\nredact_unmatched = \"include\"\n",
+            "`redact_unmatched` is for",
+        ),
+        (
+            "[relays.\"acme/x\\ny\"]\nnull = true\n",
+            "control character U+000A",
         ),
         (
             "[relays.\"acme/x\"]\nwebhook = { url = \"https://x.example\", secrets_env = [\"whsec_secret\"] }\n",

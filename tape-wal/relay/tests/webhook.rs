@@ -5,6 +5,7 @@
 
 mod endpoint;
 
+use axum::http::StatusCode;
 use endpoint::{Answer, Endpoint, SECRET};
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -315,6 +316,55 @@ async fn a_call_begins_nothing_after_its_time() {
     );
     assert_eq!(answers[3], Err(SinkError::Behind));
     assert_eq!(endpoint.requests().len(), 2);
+}
+
+/// An endpoint that answers requests in pairs, and counts how many it had at once.
+#[derive(Clone)]
+struct Pairs {
+    pair: Arc<tokio::sync::Barrier>,
+    /// How many requests there are, and how many there were at most.
+    at_once: Arc<std::sync::Mutex<(usize, usize)>>,
+}
+
+impl Pairs {
+    async fn answer(self) -> StatusCode {
+        {
+            let mut at_once = self.at_once.lock().unwrap();
+            at_once.0 += 1;
+            at_once.1 = at_once.1.max(at_once.0);
+        }
+        self.pair.wait().await;
+        // What is sent meanwhile comes before these are answered.
+        for _ in 0..1_000 {
+            tokio::task::yield_now().await;
+        }
+        self.at_once.lock().unwrap().0 -= 1;
+        StatusCode::NO_CONTENT
+    }
+}
+
+#[tokio::test]
+async fn all_parts_together_keep_to_the_streams_at_once() {
+    let pairs = Pairs {
+        pair: Arc::new(tokio::sync::Barrier::new(2)),
+        at_once: Arc::default(),
+    };
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let answer = pairs.clone();
+    let app = axum::Router::new().fallback(move || answer.clone().answer());
+    let server = tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
+    let settings = WebhookSettings::new(&url, vec![SECRET.parse().unwrap()], false).unwrap();
+    let webhook = Webhook::new(settings.with_concurrency(2).unwrap(), machine()).unwrap();
+    let part = async |part: usize| {
+        let stream = |n: usize| format!("acme/value/p{part}-{n}");
+        let events: Vec<Event> = (0..4).map(|n| Pen::new(&stream(n)).event(&json!(n))).collect();
+        webhook.deliver(&events).await
+    };
+    let answers = futures::future::join_all((0..4).map(part)).await;
+    server.abort();
+    assert!(answers.iter().flatten().all(Result::is_ok), "{answers:?}");
+    assert_eq!(pairs.at_once.lock().unwrap().1, 2);
 }
 
 #[tokio::test]

@@ -76,7 +76,7 @@ impl Sink for JsonLines {
         }
         let mut text = Vec::new();
         for event in events {
-            text.extend(event.to_json());
+            event.write_json(&mut text);
             text.push(b'\n');
         }
         let shared = Arc::clone(&self.shared);

@@ -20,6 +20,7 @@ use reqwest::header::CONTENT_TYPE;
 use std::sync::Arc;
 use std::time::Duration;
 use tape_environment::Environment;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// The longest wait for a connection.
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
@@ -30,11 +31,14 @@ const BEGIN_WITHIN: Duration = Duration::from_secs(60);
 /// [Standard Webhooks](https://www.standardwebhooks.com).
 ///
 /// The page `docs/relays.md` says what each answer of the endpoint means. Events of one stream are posted one after the other, several
-/// streams at once. Redirects are not followed, and at most a little of an answer is read.
+/// streams at once. How many is a bound of the endpoint: all calls of this sink together keep to it, so those of all parts of a relay do.
+/// Redirects are not followed, and at most a little of an answer is read.
 pub struct Webhook {
     settings: WebhookSettings,
     client: Client,
     environment: Arc<dyn Environment>,
+    /// A turn for each request that may be under way. They are given in the order in which they are asked for, so no part starves another.
+    turns: Semaphore,
 }
 
 impl std::fmt::Debug for Webhook {
@@ -64,18 +68,24 @@ impl Webhook {
             problem: error.to_string(),
         })?;
         Ok(Self {
+            turns: Semaphore::new(settings.concurrency()),
             settings,
             client,
             environment,
         })
     }
 
+    /// Waits until a request may be sent, for as long as the call that began at some time may begin one.
+    async fn turn(&self, begun: Duration) -> Result<SemaphorePermit<'_>, SinkError> {
+        let too_slow = || SinkError::unavailable("not begun: the endpoint is too slow for so many events");
+        let waited = self.environment.elapsed().saturating_sub(begun);
+        let left = BEGIN_WITHIN.checked_sub(waited).ok_or_else(too_slow)?;
+        let turn = tokio::time::timeout(left, self.turns.acquire()).await;
+        turn.map_err(|_| too_slow())?.map_err(SinkError::unavailable)
+    }
+
     async fn post(&self, event: &Event, begun: Duration) -> Result<(), SinkError> {
-        if self.environment.elapsed().saturating_sub(begun) > BEGIN_WITHIN {
-            return Err(SinkError::unavailable(
-                "not begun: the endpoint is too slow for so many events",
-            ));
-        }
+        let _turn = self.turn(begun).await?;
         let body = event.to_json();
         let id = message_id(event);
         let seconds = self

@@ -47,6 +47,8 @@ pub(crate) struct Entry {
     /// JSON pointers to values that are replaced, where `payload` is `redact`.
     #[serde(default)]
     pub(crate) redact: Vec<String>,
+    /// What becomes of payloads to which none of these pointers leads: `omit` (the default) or `include`.
+    pub(crate) redact_unmatched: Option<Unmatched>,
     /// The largest event, in bytes.
     pub(crate) event_bytes_max: Option<usize>,
     lease_ms: Option<u64>,
@@ -80,6 +82,14 @@ pub(crate) enum Payload {
     Include,
     Omit,
     Redact,
+}
+
+/// What becomes of payloads in which nothing is to be replaced.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Unmatched {
+    Omit,
+    Include,
 }
 
 /// A file of JSON lines.

@@ -10,7 +10,7 @@ use tape_environment::Environment;
 use tape_relay::event_format::{DEFAULT_EVENT_BYTES_MAX, DEFAULT_SOURCE, EventFormat};
 use tape_relay::filter::{Filter, Predicate};
 use tape_relay::payload_rule::PayloadRule;
-use tape_relay::redaction::Redaction;
+use tape_relay::redaction::{Redaction, Unmatched};
 use tape_relay::sink::Sink;
 use tape_relay::sinks;
 use tape_relay::sinks::json_lines::{DEFAULT_AGE_MAX, DEFAULT_FILE_BYTES_MAX, JsonLines, JsonLinesSettings};
@@ -82,15 +82,26 @@ fn relay(id: &RelayId, entry: &Entry, environment: &Arc<dyn Environment>) -> Res
 }
 
 fn payload_rule(id: &RelayId, entry: &Entry) -> Result<PayloadRule, Misconfigured> {
-    if entry.payload != Payload::Redact && !entry.redact.is_empty() {
-        return Err(invalid(id, "redact", "is for `payload = \"redact\"`"));
+    if entry.payload != Payload::Redact {
+        let given = [
+            ("redact", !entry.redact.is_empty()),
+            ("redact_unmatched", entry.redact_unmatched.is_some()),
+        ];
+        if let Some((key, _)) = given.into_iter().find(|(_, given)| *given) {
+            return Err(invalid(id, key, "is for `payload = \"redact\"`"));
+        }
     }
+    let unmatched = match entry.redact_unmatched {
+        Some(file::Unmatched::Include) => Unmatched::Include,
+        Some(file::Unmatched::Omit) | None => Unmatched::Omit,
+    };
     Ok(match entry.payload {
         Payload::Include => PayloadRule::Include,
         Payload::Omit => PayloadRule::Omit,
         Payload::Redact => {
             let redaction = Redaction::new(&entry.redact);
-            PayloadRule::Redact(redaction.map_err(|problem| invalid(id, "redact", problem))?)
+            let redaction = redaction.map_err(|problem| invalid(id, "redact", problem))?;
+            PayloadRule::Redact(redaction.with_unmatched(unmatched))
         }
     })
 }

@@ -12,7 +12,7 @@ pub const SECRETS_MAX: usize = 4;
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(15);
 /// The longest time that an endpoint may be given for one event.
 pub const TIMEOUT_MAX: Duration = Duration::from_secs(60);
-/// Streams whose events are posted at once, unless told otherwise.
+/// Streams whose events are posted at once, by all parts of a relay in a process together, unless told otherwise.
 pub const DEFAULT_CONCURRENCY: usize = 8;
 /// Most streams whose events are posted at once.
 pub const CONCURRENCY_MAX: usize = 64;
@@ -127,7 +127,7 @@ impl WebhookSettings {
         Ok(Self { timeout, ..self })
     }
 
-    /// The same with events of another number of streams posted at once.
+    /// The same with events of another number of streams posted at once, by all calls of the sink together.
     ///
     /// # Errors
     /// [`InvalidWebhook::Concurrency`] where it is zero or above [`CONCURRENCY_MAX`].

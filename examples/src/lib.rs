@@ -16,6 +16,7 @@
 //! - [`record`]: a journal read back and verified; [`seed`]: random choices that are the same on every machine.
 
 pub mod acts;
+mod built;
 pub mod child;
 pub mod http;
 pub mod interrupt;

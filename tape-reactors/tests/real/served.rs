@@ -123,7 +123,10 @@ async fn pages(journal: &Remote) -> Vec<Item> {
 
 #[tokio::test]
 async fn workers_behind_a_server_do_the_same() {
-    let world = World::sqlite().await;
+    all_behind_a_server(World::sqlite().await).await;
+}
+
+pub(crate) async fn all_behind_a_server(world: World) {
     let mut server = Server::start(&world.dir.path().join("tape.db"));
     let world = world.behind(&server);
     let upstream = Upstream::start(world.dir.path(), true);

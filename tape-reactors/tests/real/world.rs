@@ -61,7 +61,15 @@ impl World {
     #[cfg(feature = "pubsub")]
     pub(crate) async fn woken() -> Option<Self> {
         let world = Self::sqlite().await;
-        let hints = Some(crate::hints::Hints::of(&world.engine)?);
+        let hints = Some(crate::hints::Hints::of(&world.url, &world.engine)?);
+        Some(Self { hints, ..world })
+    }
+
+    /// The same, where Pub/Sub pushes, and Cloud Tasks wakes timers.
+    #[cfg(all(feature = "cloud-tasks", feature = "pubsub"))]
+    pub(crate) async fn pushed() -> Option<Self> {
+        let world = Self::sqlite().await;
+        let hints = Some(crate::hints::Hints::pushed(&world.url, &world.engine).await?);
         Some(Self { hints, ..world })
     }
 
@@ -151,6 +159,10 @@ impl World {
              is_undone = {{ status = 200, headers = {{ upstream-found = \"refund\" }} }}\n\
              not_undone = {{ status = 404, json = {{ \"/error\" = \"no such refund\" }} }}\n"
         );
+        #[cfg(feature = "pubsub")]
+        let woken = self.hints.as_ref().map(crate::hints::Hints::worker);
+        #[cfg(feature = "pubsub")]
+        let text = text + woken.as_ref().map_or("", |woken| &woken.config);
         std::fs::write(&config, text).unwrap();
         let mut program = Program::new(env!("CARGO_BIN_EXE_tape-reactor"));
         program
@@ -160,13 +172,16 @@ impl World {
             .args(flags)
             .envs(env.iter().copied());
         #[cfg(feature = "pubsub")]
-        if let Some(hints) = &self.hints {
-            let (flags, variable) = hints.worker();
-            program.args(flags).envs([variable]);
+        if let Some(woken) = &woken {
+            program.args(&woken.flags).envs(woken.env.iter().cloned());
         }
         let mut child = Child::start(&mut program);
         let ready = child.line();
         assert!(ready.starts_with("tape-reactor ready"));
+        #[cfg(feature = "pubsub")]
+        if let (Some(hints), Some(woken)) = (&self.hints, &woken) {
+            hints.ready(woken);
+        }
         (child, ready)
     }
 

@@ -17,8 +17,8 @@ use tape_client::core::limits::PAGE_ENTRIES_MAX;
 use tape_client::{RunId, Tape};
 use tape_engine::Engine;
 use tape_environment::{Environment as _, Machine};
+use tape_examples::copies::{Copies, Setting};
 use tape_examples::non_idempotent_upstream::{BOOKS, WORKER};
-use tape_examples::reactors::{Reactors, Setting};
 use tape_examples::record::{self, Record};
 use tape_examples::recovery::{Handover, RecoveredRuns};
 use tape_examples::retry::until_it_works;
@@ -65,7 +65,7 @@ pub(crate) struct Journals {
     /// None where the agents open the store themselves.
     servers: Option<Servers>,
     /// None where the agents make all calls themselves.
-    reactors: Option<Reactors>,
+    reactors: Option<Copies>,
     recovery: RecoveredRuns,
 }
 
@@ -93,7 +93,7 @@ impl Journals {
                 let (recovery, redrive) = RecoveredRuns::served().await?;
                 let settings = (0..count).map(|n| setting(plan, &tenant, servers.as_ref(), &redrive, n));
                 let settings = settings.collect::<Result<_>>()?;
-                (recovery, Some(Reactors::start(settings, plan.errors).await?))
+                (recovery, Some(Copies::reactors(settings, plan.errors).await?))
             }
         };
         Ok(Self {
@@ -130,7 +130,7 @@ impl Journals {
     }
 
     /// The workers.
-    pub(crate) fn reactors(&self) -> Result<&Reactors> {
+    pub(crate) fn reactors(&self) -> Result<&Copies> {
         self.reactors.as_ref().context("there are no workers to kill")
     }
 
@@ -243,7 +243,11 @@ fn setting(
     let config = plan.dir.join(format!("reactor-{n}.toml"));
     std::fs::write(&config, configuration(tenant, plan.airline, redrive, n))?;
     let journal = journal(servers, plan.store, n);
-    Ok(Setting { journal, config })
+    Ok(Setting {
+        journal,
+        config,
+        ..Setting::default()
+    })
 }
 
 fn configuration(tenant: &str, airline: &str, redrive: &str, n: usize) -> String {

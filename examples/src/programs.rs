@@ -4,7 +4,7 @@ use crate::built::built;
 use anyhow::Result;
 use std::path::PathBuf;
 
-/// The program `name` of a package, beside this one, for the same stores as this one. It is built where it is missing, and where cargo runs
+/// The program `name` of a package, beside this one, with the same features as this one. It is built where it is missing, and where cargo runs
 /// this program, so that no outdated program runs; the tests' runner has built it already.
 ///
 /// # Errors
@@ -14,6 +14,7 @@ pub fn program(package: &str, name: &str) -> Result<PathBuf> {
         (cfg!(feature = "postgres"), "postgres"),
         (cfg!(feature = "bigtable"), "bigtable"),
         (cfg!(feature = "spanner"), "spanner"),
+        (cfg!(feature = "pubsub") && package != "tape-server", "pubsub"),
     ];
     let features = features.iter().filter(|(built, _)| *built);
     let features: Vec<&str> = features.map(|(_, name)| *name).collect();

@@ -3,6 +3,7 @@
 use crate::agreement;
 use crate::airline;
 use crate::backing::Begin;
+use crate::messages::Messages;
 use crate::recording::Conversation;
 use crate::verdict::{Kept, KeptDecision};
 use anyhow::{Context as _, Result};
@@ -45,6 +46,8 @@ pub(crate) struct Plan<'a> {
     pub(crate) servers: usize,
     /// How many workers there are; with none, recovery is a part of the scenario.
     pub(crate) reactors: Option<usize>,
+    /// How many relays publish messages that wake the workers; with none, the journal wakes them.
+    pub(crate) relays: Option<usize>,
     /// How many agents run at a time.
     pub(crate) agents: usize,
     /// Where the airline is.
@@ -66,6 +69,8 @@ pub(crate) struct Journals {
     servers: Option<Servers>,
     /// None where the agents make all calls themselves.
     reactors: Option<Copies>,
+    /// None where the journal wakes the workers.
+    messages: Option<Messages>,
     recovery: RecoveredRuns,
 }
 
@@ -83,6 +88,10 @@ impl Journals {
         };
         // Reactors need a journal that exists.
         let tape = Tape::connect(&journal(servers.as_ref(), plan.store, 0)).await?;
+        let messages = match plan.relays {
+            None => None,
+            Some(count) => Some(Messages::start(plan, &tenant, servers.as_ref(), count).await?),
+        };
         let (recovery, reactors) = match plan.reactors {
             None => {
                 let store = tape_store::open::open(plan.store).await?;
@@ -91,8 +100,14 @@ impl Journals {
             }
             Some(count) => {
                 let (recovery, redrive) = RecoveredRuns::served().await?;
-                let settings = (0..count).map(|n| setting(plan, &tenant, servers.as_ref(), &redrive, n));
-                let settings = settings.collect::<Result<_>>()?;
+                let mut settings = Vec::new();
+                for n in 0..count {
+                    let mut setting = setting(plan, &tenant, servers.as_ref(), &redrive, n)?;
+                    if let Some(messages) = &messages {
+                        messages.wake(&mut setting, n).await?;
+                    }
+                    settings.push(setting);
+                }
                 (recovery, Some(Copies::reactors(settings, plan.errors).await?))
             }
         };
@@ -103,6 +118,7 @@ impl Journals {
             clients: AtomicUsize::new(0),
             servers,
             reactors,
+            messages,
             recovery,
         })
     }
@@ -132,6 +148,14 @@ impl Journals {
     /// The workers.
     pub(crate) fn reactors(&self) -> Result<&Copies> {
         self.reactors.as_ref().context("there are no workers to kill")
+    }
+
+    /// The relays.
+    pub(crate) fn relays(&self) -> Result<&Copies> {
+        let messages = self.messages.as_ref();
+        messages
+            .map(Messages::relays)
+            .context("there are no relays to kill")
     }
 
     pub(crate) async fn recover(
@@ -228,7 +252,7 @@ impl Journals {
 
 /// Where the n-th client finds its journal. Behind servers, workers are clients like all others: one process owns the SQLite file, and
 /// workers wait until the server pushes due work.
-fn journal(servers: Option<&Servers>, store: &str, n: usize) -> String {
+pub(crate) fn journal(servers: Option<&Servers>, store: &str, n: usize) -> String {
     servers.map_or_else(|| store.to_owned(), |servers| servers.url(n))
 }
 

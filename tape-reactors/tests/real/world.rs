@@ -31,14 +31,14 @@ const CLAIM_MS: u64 = 1_500;
 
 /// A journal in a directory of its own.
 pub(crate) struct World {
+    /// What wakes the workers instead of the journal, if anything does. Its relays end before the file that they read is gone.
+    #[cfg(feature = "pubsub")]
+    pub(crate) hints: Option<crate::hints::Hints>,
     pub(crate) dir: tempfile::TempDir,
     pub(crate) url: String,
     pub(crate) engine: Engine,
     #[cfg(feature = "postgres")]
     _database: Option<crate::postgres_server::Database>,
-    /// What wakes the workers instead of the journal, if anything does.
-    #[cfg(feature = "pubsub")]
-    pub(crate) hints: Option<crate::hints::Hints>,
 }
 
 impl World {

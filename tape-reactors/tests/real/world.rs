@@ -28,6 +28,9 @@ use tape_environment::{Environment as _, Machine};
 
 /// Claims of the workers, in milliseconds: short, since they are killed all the time, and long enough not to lapse on a busy machine.
 const CLAIM_MS: u64 = 1_500;
+/// The same where an emulator and relays keep the machine busy, too.
+#[cfg(feature = "pubsub")]
+const CLAIM_BESIDE_RELAYS_MS: u64 = 5_000;
 
 /// A journal in a directory of its own.
 pub(crate) struct World {
@@ -101,12 +104,12 @@ impl World {
 
     /// A worker with more in its configuration, and more flags.
     pub(crate) fn worker_with(&self, upstream: &Upstream, more: &str, flags: &[&str]) -> Child {
-        self.start(upstream, CLAIM_MS, more, flags, &[])
+        self.start(upstream, self.claim_ms(), more, flags, &[])
     }
 
     /// A worker with more in its configuration and its environment.
     pub(crate) fn worker_in(&self, upstream: &Upstream, more: &str, env: &[(&str, &str)]) -> Child {
-        self.start(upstream, CLAIM_MS, more, &[], env)
+        self.start(upstream, self.claim_ms(), more, &[], env)
     }
 
     /// A worker with claims of its own length.
@@ -122,9 +125,17 @@ impl World {
     /// A worker that answers health checks, and its address.
     pub(crate) fn worker_listening(&self, upstream: &Upstream, flags: &[&str]) -> (Child, String) {
         let flags = [&["--listen", "127.0.0.1:0"], flags].concat();
-        let (child, ready) = self.launch(upstream, CLAIM_MS, "", &flags, &[]);
+        let (child, ready) = self.launch(upstream, self.claim_ms(), "", &flags, &[]);
         let address = ready.strip_prefix("tape-reactor ready on ").unwrap();
         (child, format!("http://{address}"))
+    }
+
+    fn claim_ms(&self) -> u64 {
+        #[cfg(feature = "pubsub")]
+        if self.hints.is_some() {
+            return CLAIM_BESIDE_RELAYS_MS;
+        }
+        CLAIM_MS
     }
 
     fn start(

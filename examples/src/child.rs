@@ -26,12 +26,26 @@ impl Child {
         args: impl IntoIterator<Item = impl AsRef<OsStr>>,
         errors: &Path,
     ) -> Result<Self> {
+        Self::start_in(program, args, &[], errors)
+    }
+
+    /// The same with more variables in its environment.
+    ///
+    /// # Errors
+    /// Where the program cannot be started or the file not be opened.
+    pub fn start_in(
+        program: &Path,
+        args: impl IntoIterator<Item = impl AsRef<OsStr>>,
+        env: &[(String, String)],
+        errors: &Path,
+    ) -> Result<Self> {
         let errors = std::fs::OpenOptions::new()
             .create(true)
             .append(true)
             .open(errors)?;
         let mut process = Command::new(program)
             .args(args)
+            .envs(env.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(errors)

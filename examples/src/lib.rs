@@ -11,12 +11,15 @@
 //! - [`stops`]: where a process will be killed, and how an agent reports it; [`child`] and [`parent`]: the two ends of the pipe
 //!   between the supervisor and the processes it starts.
 //! - [`processes`]: the common part of every supervisor.
-//! - [`server`]: the journal's servers; [`reactors`]: the workers beside them; [`programs`]: where their programs come from; [`retry`]:
-//!   retries their start until it succeeds; [`recovery`]: Tape's recovery, which brings killed agents back.
+//! - [`server`]: the journal's servers; [`copies`]: the workers and relays beside them; [`programs`]: where their programs come from;
+//!   [`retry`]: retries their start until it succeeds; [`pubsub`]: messages that wake workers; [`recovery`]: Tape's recovery, which brings
+//!   killed agents back.
 //! - [`record`]: a journal read back and verified; [`seed`]: random choices that are the same on every machine.
 
 pub mod acts;
+mod built;
 pub mod child;
+pub mod copies;
 pub mod http;
 pub mod interrupt;
 pub mod journal;
@@ -27,7 +30,9 @@ pub mod notes;
 pub mod parent;
 pub mod processes;
 pub mod programs;
-pub mod reactors;
+pub mod pubsub;
+#[path = "../../tape-wal/relay/tests/pubsub_emulator/mod.rs"]
+mod pubsub_emulator;
 pub mod record;
 pub mod recovery;
 pub mod retry;

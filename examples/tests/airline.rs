@@ -4,6 +4,7 @@ mod trajectories;
 mod workers;
 
 use std::process::{Command, Output};
+use workers::Over;
 
 fn scenario(runs: usize, args: &[&str]) -> (Output, String) {
     let dir = tempfile::tempdir().expect("a directory is made");
@@ -93,17 +94,26 @@ fn without_tape_acts_are_done_twice() {
 
 #[test]
 fn with_workers_that_are_killed_too_everything_is_done_once() {
-    workers::everything_is_done_once(None, 1);
+    workers::everything_is_done_once(Over {
+        servers: 1,
+        ..Over::default()
+    });
 }
 
 #[test]
 fn with_workers_over_an_embedded_store_everything_is_done_once() {
-    workers::everything_is_done_once(None, 0);
+    workers::everything_is_done_once(Over {
+        servers: 0,
+        ..Over::default()
+    });
 }
 
 #[test]
 fn whatever_is_restarted_the_ledger_and_the_journals_agree() {
-    workers::ledger_and_journals_agree(None, 1);
+    workers::ledger_and_journals_agree(Over {
+        servers: 1,
+        ..Over::default()
+    });
 }
 
 #[test]

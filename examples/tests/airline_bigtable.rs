@@ -14,6 +14,7 @@ mod workers;
 use bigtable_emulator::Table;
 use std::path::PathBuf;
 use std::process::Command;
+use workers::Over;
 
 #[test]
 fn over_two_servers_that_are_killed_too_everything_is_done_once() {
@@ -56,5 +57,9 @@ fn over_two_servers_that_are_killed_too_everything_is_done_once() {
 #[test]
 fn with_workers_that_are_killed_too_everything_is_done_once() {
     let Some(table) = Table::new() else { return };
-    workers::everything_is_done_once(Some(&table.url()), 2);
+    workers::everything_is_done_once(Over {
+        store: Some(&table.url()),
+        servers: 2,
+        ..Over::default()
+    });
 }

@@ -19,6 +19,7 @@ use proxy::Proxy;
 use std::path::PathBuf;
 use std::process::Stdio;
 use tokio::process::{Child, Command};
+use workers::Over;
 
 /// How many of a thousand requests to the database fail.
 const FAULTS: usize = 10;
@@ -110,7 +111,11 @@ fn with_workers_that_are_killed_too_everything_is_done_once() {
     let Some(database) = Database::create() else {
         return;
     };
-    workers::everything_is_done_once(Some(&database.url()), 3);
+    workers::everything_is_done_once(Over {
+        store: Some(&database.url()),
+        servers: 3,
+        ..Over::default()
+    });
 }
 
 #[test]
@@ -118,5 +123,9 @@ fn whatever_is_restarted_the_ledger_and_the_journals_agree() {
     let Some(database) = Database::create() else {
         return;
     };
-    workers::ledger_and_journals_agree(Some(&database.url()), 2);
+    workers::ledger_and_journals_agree(Over {
+        store: Some(&database.url()),
+        servers: 2,
+        ..Over::default()
+    });
 }

@@ -14,6 +14,7 @@ mod workers;
 
 use spanner_emulator::Database;
 use std::process::Command;
+use workers::Over;
 
 #[test]
 fn over_two_servers_on_one_database_everything_is_done_once() {
@@ -65,5 +66,9 @@ fn with_workers_that_are_killed_too_everything_is_done_once() {
     let Some(database) = Database::create() else {
         return;
     };
-    workers::everything_is_done_once(Some(&database.url()), 2);
+    workers::everything_is_done_once(Over {
+        store: Some(&database.url()),
+        servers: 2,
+        ..Over::default()
+    });
 }

@@ -12,10 +12,14 @@ pub use pubsub::{PubsubError, PubsubWake};
 #[cfg(feature = "push")]
 pub use push::{PushCounts, PushEndpoint};
 
+use async_trait::async_trait;
 use futures::future::BoxFuture;
 use std::sync::Arc;
-use tape_api::{Journal, Layer};
+use std::time::Duration;
+use tape_api::due::{DuePage, DueWork, PendingPage};
+use tape_api::{Journal, JournalError, Layer};
 use tape_core::agenda::Queue;
+use tape_core::time::Timestamp;
 use tokio::sync::watch;
 
 /// Wakes runners by hints from outside, such as messages about what the journal recorded. Cheap to clone; clones wake the same runners.
@@ -62,7 +66,8 @@ impl Wake {
     }
 
     /// The same journal, which says that something may have become due when there is a hint, and at no other time: it is neither asked nor
-    /// watched for changes.
+    /// watched for changes. Nothing tells of what becomes due by time alone, so a look always sees that far ahead, also through a server. It
+    /// goes by the time of this machine.
     pub fn journal(&self, journal: Arc<dyn Journal>) -> Arc<dyn Journal> {
         let wake = self.clone();
         Arc::new(Hinted { journal, wake })
@@ -81,12 +86,42 @@ struct Hinted {
     wake: Wake,
 }
 
+#[async_trait]
 impl Layer for Hinted {
     fn inner(&self) -> &dyn Journal {
         self.journal.as_ref()
     }
 
+    /// A server lists only what is due, since it pushes the rest when that becomes due. Here, it pushes nothing.
+    async fn due(
+        &self,
+        queue: Queue,
+        within: Duration,
+        from: Option<&str>,
+        limit: u32,
+    ) -> Result<DuePage, JournalError> {
+        let page = self.journal.pending(queue, from, limit).await?;
+        Ok(until(page, self.journal.environment().wall(), within))
+    }
+
     fn changed(&self, _queue: Queue) -> BoxFuture<'static, ()> {
         self.wake.hinted()
+    }
+}
+
+/// The part of a page that is due within a time. What is due later is at the end of each shard: a page that has nothing else is the last.
+fn until(page: PendingPage, now: Timestamp, within: Duration) -> DuePage {
+    let was_empty = page.work.is_empty();
+    let ahead = |due: Timestamp| due.as_micros().saturating_sub(now.as_micros());
+    let due = page.work.into_iter().map(|work| DueWork {
+        stream: work.stream,
+        item: work.item,
+        due_in: Duration::from_micros(u64::try_from(ahead(work.due)).unwrap_or_default()),
+    });
+    let work: Vec<DueWork> = due.filter(|work| work.due_in <= within).collect();
+    let is_last = work.is_empty() && !was_empty;
+    DuePage {
+        next: page.next.filter(|_| !is_last),
+        work,
     }
 }

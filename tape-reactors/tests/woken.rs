@@ -9,7 +9,7 @@ use std::time::Duration;
 use tape_core::agenda::{Item, Queue};
 use tape_core::id::{RunId, StreamId};
 use tape_engine::Engine;
-use tape_reactors::api::due::{DuePage, DueWork};
+use tape_reactors::api::due::{DueWork, PendingPage, PendingWork};
 use tape_reactors::api::{Journal, JournalError, Layer};
 use tape_reactors::{Options, Reaction, ReactionError, Reactor, Runner, Task, Wake};
 use tape_store::memory::MemoryStore;
@@ -49,20 +49,19 @@ impl Layer for Board {
         &self.empty
     }
 
-    async fn due(
+    async fn pending(
         &self,
         _queue: Queue,
-        within: Duration,
         _from: Option<&str>,
         _limit: u32,
-    ) -> Result<DuePage, JournalError> {
-        let now = Instant::now();
+    ) -> Result<PendingPage, JournalError> {
+        let (now, wall) = (Instant::now(), self.empty.environment().wall());
         self.looks.lock().unwrap().push(now);
         let due = self.due.lock().unwrap();
-        let soon = due.iter().filter(|(at, _)| *at <= now + within);
-        let work = soon.map(|(at, work)| DueWork {
-            due_in: at.saturating_duration_since(now),
-            ..work.clone()
+        let work = due.iter().map(|(at, work)| PendingWork {
+            stream: work.stream.clone(),
+            item: work.item.clone(),
+            due: wall.plus_millis(u64::try_from(at.saturating_duration_since(now).as_millis()).unwrap()),
         });
         let work = work.collect();
         drop(due);
@@ -70,7 +69,7 @@ impl Layer for Board {
             self.give("late", Duration::ZERO);
             wake.hint();
         }
-        Ok(DuePage { work, next: None })
+        Ok(PendingPage { work, next: None })
     }
 
     fn changed(&self, _queue: Queue) -> BoxFuture<'static, ()> {

@@ -92,7 +92,7 @@ fn request(shared: &Shared, http: &reqwest::Client, name: &str, task: &Task) -> 
     }
 }
 
-fn token(shared: &Shared, account: &str, audience: &str) -> String {
+pub(super) fn token(shared: &Shared, account: &str, audience: &str) -> String {
     let now = shared.clock.wall().as_micros() / 1_000_000;
     shared.issuer.token(&json!({
         "iss": "https://accounts.google.com", "aud": audience, "sub": "1", "azp": "1",

@@ -129,6 +129,11 @@ impl CloudTasks {
         format!("http://{}/keys", self.address)
     }
 
+    /// A token of a service account, as deliveries show one.
+    pub(crate) fn token(&self, account: &str, audience: &str) -> String {
+        delivery::token(&self.shared, account, audience)
+    }
+
     /// Faults of the next creations, one after the other.
     pub(crate) fn faults(&self, faults: impl IntoIterator<Item = Fault>) {
         self.shared.state().faults.extend(faults);

@@ -81,7 +81,7 @@ fn free_port() -> u16 {
     listener.local_addr().unwrap().port()
 }
 
-async fn timer(run: &Driven, name: &str, due: Timestamp) {
+pub(crate) async fn timer(run: &Driven, name: &str, due: Timestamp) {
     let (timer, due, note) = (TimerName::new(name).unwrap(), Deadline::At(due), Payload::empty());
     run.drive(DriverCommand::SetTimer { timer, due, note }).await;
 }
@@ -92,7 +92,7 @@ async fn cancel(run: &Driven, name: &str) {
 }
 
 /// The timers that fired, in order.
-async fn fired(run: &Driven) -> Vec<String> {
+pub(crate) async fn fired(run: &Driven) -> Vec<String> {
     let entries = run.entries().await;
     let fired = entries.into_iter().filter_map(|body| match body {
         EntryBody::TimerFired(fired) => Some(fired.timer.to_string()),

@@ -93,8 +93,11 @@ async fn driven(world: &World, name: &str, timeout_ms: u64) -> Value {
 
 #[tokio::test]
 async fn a_program_is_told_the_run_and_drives_it_to_its_end() {
-    let world = World::sqlite().await;
-    let output = driven(&world, "dead", 60_000).await;
+    to_its_end(&World::sqlite().await).await;
+}
+
+pub(crate) async fn to_its_end(world: &World) {
+    let output = driven(world, "dead", 60_000).await;
     assert_ne!(output["by"], json!(std::process::id()));
     let variables: Vec<String> = serde_json::from_value(output["variables"].clone()).unwrap();
     assert!(variables.contains(&STORE.to_owned()), "{variables:?}");

@@ -174,7 +174,10 @@ pub(crate) async fn refused_in_doubt(world: &World) {
 /// The other semantics: an upstream that knows the key is called again with it, and acts once.
 #[tokio::test]
 async fn an_idempotent_effect_whose_worker_is_killed_is_sent_again_under_its_key() {
-    let world = World::sqlite().await;
+    sent_again(&World::sqlite().await).await;
+}
+
+pub(crate) async fn sent_again(world: &World) {
     let upstream = Upstream::start(world.dir.path(), true);
     let run = world.run("idempotent").await;
     run.begin(0, spec(Semantics::Idempotent, "order")).await;

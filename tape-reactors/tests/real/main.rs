@@ -5,6 +5,9 @@
 #[cfg(feature = "cloud-tasks")]
 mod alarmed;
 mod answers;
+#[cfg(feature = "pubsub")]
+#[path = "../../../examples/src/built.rs"]
+mod built;
 #[cfg(feature = "cloud-tasks")]
 #[path = "../cloud_tasks/mod.rs"]
 mod cloud_tasks;
@@ -27,8 +30,13 @@ mod published;
 #[path = "../../../tape-wal/relay/tests/pubsub_emulator/mod.rs"]
 mod pubsub_emulator;
 mod pushed;
+#[cfg(all(feature = "cloud-tasks", feature = "pubsub"))]
+mod pushes;
 mod race;
 mod recovered;
+#[cfg(feature = "pubsub")]
+#[path = "../../../tape-wal/relay/tests/relays/mod.rs"]
+mod relays;
 mod served;
 mod undone;
 mod undone_once;

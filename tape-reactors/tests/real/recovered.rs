@@ -111,7 +111,10 @@ fn entry(app: &str, url: &str) -> String {
 /// An agent that takes every request and answers none would hold all places, for as long as the adoption of a run may take.
 #[tokio::test]
 async fn an_agent_that_hangs_holds_up_no_other() {
-    let world = World::sqlite().await;
+    beside_one_that_hangs(&World::sqlite().await).await;
+}
+
+pub(crate) async fn beside_one_that_hangs(world: &World) {
     let upstream = Upstream::start(world.dir.path(), true);
     let agent = Arc::new(Agent::new(world.engine.clone()));
     // The requests that it takes are held, with their connections.
@@ -139,7 +142,10 @@ async fn an_agent_that_hangs_holds_up_no_other() {
 /// A run that its agent does not adopt is released, and so is one whose agent is gone; neither says anything about the run.
 #[tokio::test]
 async fn a_run_that_nobody_adopts_is_let_go_and_driven_again() {
-    let world = World::sqlite().await;
+    let_go(&World::sqlite().await).await;
+}
+
+pub(crate) async fn let_go(world: &World) {
     let upstream = Upstream::start(world.dir.path(), true);
     let agent = Arc::new(Agent::new(world.engine.clone()));
     let hanging = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -5,6 +5,7 @@ use crate::upstream::{Fault, Upstream};
 use crate::world::{World, spec};
 use std::collections::HashSet;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 use tape_client::Remote;
 use tape_core::agenda::{Item, Queue};
@@ -15,7 +16,9 @@ use tape_core::payload::Payload;
 use tape_core::status::RunStatus;
 use tape_core::time::Deadline;
 use tape_environment::machine;
+use tape_reactors::Wake;
 use tape_reactors::api::Journal as _;
+use tape_reactors::api::due::DuePage;
 use tape_server::config::Config;
 
 /// A server in a process of its own.
@@ -104,6 +107,32 @@ async fn due_work_is_read_from_page_to_page_through_a_server() {
     assert!(refused.is_err());
 }
 
+/// No message tells of a timer when it is due.
+#[tokio::test]
+async fn a_look_by_hints_sees_ahead_through_a_server() {
+    const HOUR: Duration = Duration::from_secs(3_600);
+    let world = World::sqlite().await;
+    let server = Server::start(&world.dir.path().join("tape.db"));
+    let run = world.run("ahead").await;
+    for (name, due) in [("soon", 1), ("later", 3)] {
+        run.drive(DriverCommand::SetTimer {
+            timer: TimerName::new(name).unwrap(),
+            due: Deadline::InMs(due * 3_600_000),
+            note: Payload::empty(),
+        })
+        .await;
+    }
+    let journal = Remote::new(&server.address, Duration::from_secs(30), machine()).unwrap();
+    let journal = Wake::new().journal(Arc::new(journal));
+    let look = async |within| journal.due(Queue::Timers, within, None, 10).await.unwrap();
+    let seen = look(2 * HOUR).await;
+    let [soon] = &seen.work[..] else {
+        panic!("one is within two hours: {seen:?}");
+    };
+    assert!(soon.due_in > Duration::ZERO && soon.due_in <= HOUR, "{soon:?}");
+    assert_eq!(look(Duration::ZERO).await, DuePage::default());
+}
+
 /// Due work, in pages of two.
 async fn pages(journal: &Remote) -> Vec<Item> {
     let (mut items, mut from): (Vec<Item>, Option<String>) = (Vec::new(), None);
@@ -123,7 +152,10 @@ async fn pages(journal: &Remote) -> Vec<Item> {
 
 #[tokio::test]
 async fn workers_behind_a_server_do_the_same() {
-    let world = World::sqlite().await;
+    all_behind_a_server(World::sqlite().await).await;
+}
+
+pub(crate) async fn all_behind_a_server(world: World) {
     let mut server = Server::start(&world.dir.path().join("tape.db"));
     let world = world.behind(&server);
     let upstream = Upstream::start(world.dir.path(), true);

@@ -28,17 +28,20 @@ use tape_environment::{Environment as _, Machine};
 
 /// Claims of the workers, in milliseconds: short, since they are killed all the time, and long enough not to lapse on a busy machine.
 const CLAIM_MS: u64 = 1_500;
+/// The same where an emulator and relays keep the machine busy, too.
+#[cfg(feature = "pubsub")]
+const CLAIM_BESIDE_RELAYS_MS: u64 = 5_000;
 
 /// A journal in a directory of its own.
 pub(crate) struct World {
+    /// What wakes the workers instead of the journal, if anything does. Its relays end before the file that they read is gone.
+    #[cfg(feature = "pubsub")]
+    pub(crate) hints: Option<crate::hints::Hints>,
     pub(crate) dir: tempfile::TempDir,
     pub(crate) url: String,
     pub(crate) engine: Engine,
     #[cfg(feature = "postgres")]
     _database: Option<crate::postgres_server::Database>,
-    /// What wakes the workers instead of the journal, if anything does.
-    #[cfg(feature = "pubsub")]
-    pub(crate) hints: Option<crate::hints::Hints>,
 }
 
 impl World {
@@ -61,7 +64,15 @@ impl World {
     #[cfg(feature = "pubsub")]
     pub(crate) async fn woken() -> Option<Self> {
         let world = Self::sqlite().await;
-        let hints = Some(crate::hints::Hints::of(&world.engine)?);
+        let hints = Some(crate::hints::Hints::of(&world.url, &world.engine)?);
+        Some(Self { hints, ..world })
+    }
+
+    /// The same, where Pub/Sub pushes, and Cloud Tasks wakes timers.
+    #[cfg(all(feature = "cloud-tasks", feature = "pubsub"))]
+    pub(crate) async fn pushed() -> Option<Self> {
+        let world = Self::sqlite().await;
+        let hints = Some(crate::hints::Hints::pushed(&world.url, &world.engine).await?);
         Some(Self { hints, ..world })
     }
 
@@ -93,12 +104,12 @@ impl World {
 
     /// A worker with more in its configuration, and more flags.
     pub(crate) fn worker_with(&self, upstream: &Upstream, more: &str, flags: &[&str]) -> Child {
-        self.start(upstream, CLAIM_MS, more, flags, &[])
+        self.start(upstream, self.claim_ms(), more, flags, &[])
     }
 
     /// A worker with more in its configuration and its environment.
     pub(crate) fn worker_in(&self, upstream: &Upstream, more: &str, env: &[(&str, &str)]) -> Child {
-        self.start(upstream, CLAIM_MS, more, &[], env)
+        self.start(upstream, self.claim_ms(), more, &[], env)
     }
 
     /// A worker with claims of its own length.
@@ -114,9 +125,17 @@ impl World {
     /// A worker that answers health checks, and its address.
     pub(crate) fn worker_listening(&self, upstream: &Upstream, flags: &[&str]) -> (Child, String) {
         let flags = [&["--listen", "127.0.0.1:0"], flags].concat();
-        let (child, ready) = self.launch(upstream, CLAIM_MS, "", &flags, &[]);
+        let (child, ready) = self.launch(upstream, self.claim_ms(), "", &flags, &[]);
         let address = ready.strip_prefix("tape-reactor ready on ").unwrap();
         (child, format!("http://{address}"))
+    }
+
+    fn claim_ms(&self) -> u64 {
+        #[cfg(feature = "pubsub")]
+        if self.hints.is_some() {
+            return CLAIM_BESIDE_RELAYS_MS;
+        }
+        CLAIM_MS
     }
 
     fn start(
@@ -151,6 +170,10 @@ impl World {
              is_undone = {{ status = 200, headers = {{ upstream-found = \"refund\" }} }}\n\
              not_undone = {{ status = 404, json = {{ \"/error\" = \"no such refund\" }} }}\n"
         );
+        #[cfg(feature = "pubsub")]
+        let woken = self.hints.as_ref().map(crate::hints::Hints::worker);
+        #[cfg(feature = "pubsub")]
+        let text = text + woken.as_ref().map_or("", |woken| &woken.config);
         std::fs::write(&config, text).unwrap();
         let mut program = Program::new(env!("CARGO_BIN_EXE_tape-reactor"));
         program
@@ -160,13 +183,16 @@ impl World {
             .args(flags)
             .envs(env.iter().copied());
         #[cfg(feature = "pubsub")]
-        if let Some(hints) = &self.hints {
-            let (flags, variable) = hints.worker();
-            program.args(flags).envs([variable]);
+        if let Some(woken) = &woken {
+            program.args(&woken.flags).envs(woken.env.iter().cloned());
         }
         let mut child = Child::start(&mut program);
         let ready = child.line();
         assert!(ready.starts_with("tape-reactor ready"));
+        #[cfg(feature = "pubsub")]
+        if let (Some(hints), Some(woken)) = (&self.hints, &woken) {
+            hints.ready(woken);
+        }
         (child, ready)
     }
 

@@ -22,6 +22,10 @@ const MONTH_SECONDS: u64 = 31 * 86_400;
 const REACTORS: usize = 4;
 /// The default number of kills of workers.
 const REACTOR_KILLS: usize = 200;
+/// The default number of relays.
+const RELAYS: usize = 2;
+/// The default number of kills of relays.
+const RELAY_KILLS: usize = 100;
 
 #[derive(Args)]
 pub(crate) struct Scenario {
@@ -53,6 +57,16 @@ pub(crate) struct Scenario {
     /// How many times a worker is killed [default: 200].
     #[arg(long)]
     reactor_kills: Option<usize>,
+    /// What wakes the workers: the journal, or messages of Pub/Sub alone, one for each entry, which relays publish. Then the workers do not
+    /// sweep. The emulator of Pub/Sub is the one that PUBSUB_EMULATOR_HOST names, or else is started where it is installed.
+    #[arg(long, value_enum, default_value_t = WakeBy::Poll)]
+    pub(crate) wake: WakeBy,
+    /// With `--wake pubsub`: how many relays compete, processes of `tape-relay` [default: 2].
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+    relays: Option<u16>,
+    /// With `--wake pubsub`: how many times a relay is killed, at random moments [default: 100].
+    #[arg(long)]
+    relay_kills: Option<usize>,
     /// The seed of the schedule of kills and of the airline's failures: a number, or any other text.
     #[arg(long, default_value = "1", value_parser = schedule::seed)]
     pub(crate) seed: u64,
@@ -64,7 +78,7 @@ pub(crate) struct Scenario {
     pub(crate) unprotected: bool,
     /// Replays the runs repeatedly under new names, for a time (`90s`, `10m`) or a number of rounds (`3rounds`), while agents, servers,
     /// workers and the airline, which is not idempotent, are restarted repeatedly.
-    #[arg(long, conflicts_with_all = ["unprotected", "agent_kills", "server_kills", "reactor_kills"])]
+    #[arg(long, conflicts_with_all = ["unprotected", "agent_kills", "server_kills", "reactor_kills", "relay_kills"])]
     pub(crate) soak: Option<Length>,
 }
 
@@ -75,6 +89,15 @@ pub(crate) enum Semantics {
     Idempotent,
     /// It acts twice. Agents leave their acts to workers.
     NonIdempotent,
+}
+
+/// What wakes the workers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum WakeBy {
+    /// The journal.
+    Poll,
+    /// Messages of Pub/Sub.
+    Pubsub,
 }
 
 impl Scenario {
@@ -88,6 +111,17 @@ impl Scenario {
     pub(crate) fn reactor_kills(&self) -> Option<usize> {
         let kills = self.reactor_kills.unwrap_or(REACTOR_KILLS);
         self.reactors().map(|_| kills)
+    }
+
+    /// How many relays publish the messages that wake the workers; none where the journal wakes them.
+    pub(crate) fn relays(&self) -> Option<usize> {
+        (self.wake == WakeBy::Pubsub).then(|| self.relays.map_or(RELAYS, usize::from))
+    }
+
+    /// How many times a relay is killed.
+    pub(crate) fn relay_kills(&self) -> usize {
+        self.relays()
+            .map_or(0, |_| self.relay_kills.unwrap_or(RELAY_KILLS))
     }
 
     /// Checks what depends on more than one flag.
@@ -104,6 +138,25 @@ impl Scenario {
         ensure!(
             workers || (self.reactors.is_none() && self.reactor_kills.is_none()),
             "an idempotent airline is called by the agents themselves: there are no workers without --semantics non-idempotent"
+        );
+        self.check_wake()
+    }
+
+    fn check_wake(&self) -> Result<()> {
+        if self.wake == WakeBy::Poll {
+            ensure!(
+                self.relays.is_none() && self.relay_kills.is_none(),
+                "the journal wakes the workers: there are no relays without --wake pubsub"
+            );
+            return Ok(());
+        }
+        ensure!(
+            cfg!(feature = "pubsub"),
+            "this build has no Pub/Sub: build it with --features pubsub"
+        );
+        ensure!(
+            self.reactors().is_some(),
+            "--wake pubsub is about workers: there are none without --semantics non-idempotent, and with --unprotected"
         );
         Ok(())
     }

@@ -3,6 +3,7 @@
 use crate::agreement;
 use crate::airline;
 use crate::backing::Begin;
+use crate::messages::Messages;
 use crate::recording::Conversation;
 use crate::verdict::{Kept, KeptDecision};
 use anyhow::{Context as _, Result};
@@ -17,8 +18,8 @@ use tape_client::core::limits::PAGE_ENTRIES_MAX;
 use tape_client::{RunId, Tape};
 use tape_engine::Engine;
 use tape_environment::{Environment as _, Machine};
+use tape_examples::copies::{Copies, Setting};
 use tape_examples::non_idempotent_upstream::{BOOKS, WORKER};
-use tape_examples::reactors::{Reactors, Setting};
 use tape_examples::record::{self, Record};
 use tape_examples::recovery::{Handover, RecoveredRuns};
 use tape_examples::retry::until_it_works;
@@ -45,6 +46,8 @@ pub(crate) struct Plan<'a> {
     pub(crate) servers: usize,
     /// How many workers there are; with none, recovery is a part of the scenario.
     pub(crate) reactors: Option<usize>,
+    /// How many relays publish messages that wake the workers; with none, the journal wakes them.
+    pub(crate) relays: Option<usize>,
     /// How many agents run at a time.
     pub(crate) agents: usize,
     /// Where the airline is.
@@ -65,7 +68,9 @@ pub(crate) struct Journals {
     /// None where the agents open the store themselves.
     servers: Option<Servers>,
     /// None where the agents make all calls themselves.
-    reactors: Option<Reactors>,
+    reactors: Option<Copies>,
+    /// None where the journal wakes the workers.
+    messages: Option<Messages>,
     recovery: RecoveredRuns,
 }
 
@@ -83,6 +88,10 @@ impl Journals {
         };
         // Reactors need a journal that exists.
         let tape = Tape::connect(&journal(servers.as_ref(), plan.store, 0)).await?;
+        let messages = match plan.relays {
+            None => None,
+            Some(count) => Some(Messages::start(plan, &tenant, servers.as_ref(), count).await?),
+        };
         let (recovery, reactors) = match plan.reactors {
             None => {
                 let store = tape_store::open::open(plan.store).await?;
@@ -91,9 +100,15 @@ impl Journals {
             }
             Some(count) => {
                 let (recovery, redrive) = RecoveredRuns::served().await?;
-                let settings = (0..count).map(|n| setting(plan, &tenant, servers.as_ref(), &redrive, n));
-                let settings = settings.collect::<Result<_>>()?;
-                (recovery, Some(Reactors::start(settings, plan.errors).await?))
+                let mut settings = Vec::new();
+                for n in 0..count {
+                    let mut setting = setting(plan, &tenant, servers.as_ref(), &redrive, n)?;
+                    if let Some(messages) = &messages {
+                        messages.wake(&mut setting, n).await?;
+                    }
+                    settings.push(setting);
+                }
+                (recovery, Some(Copies::reactors(settings, plan.errors).await?))
             }
         };
         Ok(Self {
@@ -103,6 +118,7 @@ impl Journals {
             clients: AtomicUsize::new(0),
             servers,
             reactors,
+            messages,
             recovery,
         })
     }
@@ -130,8 +146,16 @@ impl Journals {
     }
 
     /// The workers.
-    pub(crate) fn reactors(&self) -> Result<&Reactors> {
+    pub(crate) fn reactors(&self) -> Result<&Copies> {
         self.reactors.as_ref().context("there are no workers to kill")
+    }
+
+    /// The relays.
+    pub(crate) fn relays(&self) -> Result<&Copies> {
+        let messages = self.messages.as_ref();
+        messages
+            .map(Messages::relays)
+            .context("there are no relays to kill")
     }
 
     pub(crate) async fn recover(
@@ -228,7 +252,7 @@ impl Journals {
 
 /// Where the n-th client finds its journal. Behind servers, workers are clients like all others: one process owns the SQLite file, and
 /// workers wait until the server pushes due work.
-fn journal(servers: Option<&Servers>, store: &str, n: usize) -> String {
+pub(crate) fn journal(servers: Option<&Servers>, store: &str, n: usize) -> String {
     servers.map_or_else(|| store.to_owned(), |servers| servers.url(n))
 }
 
@@ -243,7 +267,11 @@ fn setting(
     let config = plan.dir.join(format!("reactor-{n}.toml"));
     std::fs::write(&config, configuration(tenant, plan.airline, redrive, n))?;
     let journal = journal(servers, plan.store, n);
-    Ok(Setting { journal, config })
+    Ok(Setting {
+        journal,
+        config,
+        ..Setting::default()
+    })
 }
 
 fn configuration(tenant: &str, airline: &str, redrive: &str, n: usize) -> String {

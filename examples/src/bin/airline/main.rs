@@ -5,6 +5,8 @@
 //!     --agents 16 --agent-kills 400 --server-kills 50 --seed 1
 //! cargo run --release -p tape-examples --bin airline -- --trajectories FILE --semantics non-idempotent \
 //!     --agent-kills 400 --server-kills 50 --reactor-kills 200
+//! cargo run --release -p tape-examples --features pubsub --bin airline -- --trajectories FILE --semantics non-idempotent \
+//!     --wake pubsub --agent-kills 400 --server-kills 50 --reactor-kills 200 --relay-kills 100
 //! cargo run --release -p tape-examples --bin airline -- --trajectories FILE --soak 10m
 //! ```
 
@@ -14,6 +16,7 @@ mod airline;
 mod backing;
 mod cli;
 mod journals;
+mod messages;
 mod recording;
 mod scenario;
 mod schedule;

@@ -108,6 +108,8 @@ fn plan(scenario: &Scenario, runs: &[Conversation]) -> Result<Schedule> {
         servers: scenario.server_kills,
         of_servers: scenario.servers,
         reactors: scenario.reactor_kills(),
+        relays: scenario.relay_kills(),
+        of_relays: scenario.relays().unwrap_or_default(),
     };
     let mut schedule = Schedule::plan(runs, kills, scenario.seed)?;
     say(&format!(
@@ -186,7 +188,8 @@ impl Setup {
             .run(runs, schedule, scenario.agents, self.airline)
             .await?;
         report(&played);
-        judge(&self.supervisor, &self.model, runs.to_vec(), played.hit.len()).await
+        let kills = played.hit.len() + played.relays;
+        judge(&self.supervisor, &self.model, runs.to_vec(), kills).await
     }
 }
 
@@ -237,6 +240,7 @@ async fn backing(
         store: &scenario.store.clone().unwrap_or_else(own),
         servers: scenario.servers,
         reactors: scenario.reactors(),
+        relays: scenario.relays(),
         agents: scenario.agents,
         airline,
         dir: &files.dir,
@@ -258,6 +262,9 @@ fn report(played: &Played) {
     say("killed with SIGKILL:");
     for ((who, point), count) in counts {
         say(&format!("  {count:>4} {who} {point}"));
+    }
+    if played.relays > 0 {
+        say(&format!("  {:>4} relays at random moments", played.relays));
     }
     if played.unplanned > 0 {
         say(&format!(

@@ -7,7 +7,10 @@
 //! Where workers make the calls that change something, the airline holds those calls for the kills planned between their intent
 //! and their answer.
 
+mod relays;
 mod workers;
+
+pub(crate) use relays::RelayKill;
 
 use crate::recording::{Conversation, call_step, changes, decision_step, reference_of};
 use anyhow::{Context as _, Result, ensure};
@@ -27,6 +30,8 @@ pub(crate) struct Schedule {
     pub(crate) stops: Vec<Vec<Stop>>,
     /// The calls of workers that the airline holds.
     pub(crate) holds: Vec<Hold>,
+    /// The kills of relays, in order.
+    pub(crate) relays: Vec<RelayKill>,
 }
 
 /// The numbers of kills.
@@ -40,6 +45,10 @@ pub(crate) struct Kills {
     pub(crate) of_servers: usize,
     /// Kills of workers; none where the agents make all calls themselves.
     pub(crate) reactors: Option<usize>,
+    /// Kills of relays.
+    pub(crate) relays: usize,
+    /// How many relays there are.
+    pub(crate) of_relays: usize,
 }
 
 /// A step in which a kill can be planned.
@@ -97,7 +106,11 @@ impl Schedule {
         if let Some(kills) = kills.reactors {
             holds.extend(workers::plan(runs, kills, &mut planner.seed)?);
         }
-        Ok(Self { stops, holds })
+        Ok(Self {
+            stops,
+            holds,
+            relays: relays::plan(runs, kills, seed),
+        })
     }
 
     /// A digest that distinguishes schedules.
@@ -107,12 +120,15 @@ impl Schedule {
         for hold in &self.holds {
             digest.update(serde_json::to_vec(hold).expect("holds have a JSON form"));
         }
+        for kill in &self.relays {
+            digest.update(serde_json::to_vec(kill).expect("kills have a JSON form"));
+        }
         hex::encode(&digest.finalize()[..8])
     }
 
     /// How many kills are planned.
     pub(crate) fn count(&self) -> usize {
-        self.stops.iter().flatten().count() + self.holds.len()
+        self.stops.iter().flatten().count() + self.holds.len() + self.relays.len()
     }
 }
 

@@ -56,10 +56,17 @@ enum Kind {
     Workers,
     Servers,
     Airline,
+    Relays,
 }
 
 impl Kind {
-    const ALL: [Self; 4] = [Self::Agents, Self::Workers, Self::Servers, Self::Airline];
+    const ALL: [Self; 5] = [
+        Self::Agents,
+        Self::Workers,
+        Self::Servers,
+        Self::Airline,
+        Self::Relays,
+    ];
 
     const fn name(self) -> &'static str {
         match self {
@@ -67,6 +74,7 @@ impl Kind {
             Self::Workers => "workers",
             Self::Servers => "servers",
             Self::Airline => "the airline",
+            Self::Relays => "relays",
         }
     }
 
@@ -75,19 +83,31 @@ impl Kind {
     const fn decisions(self) -> usize {
         match self {
             Self::Agents => 3,
-            Self::Workers => 4,
+            Self::Workers | Self::Relays => 4,
             Self::Servers | Self::Airline => 8,
         }
     }
 }
 
 /// The number of restarts of each kind.
-#[derive(Default)]
-struct Restarts([AtomicUsize; 4]);
+struct Restarts {
+    counts: [AtomicUsize; Kind::ALL.len()],
+    /// The kinds that the scenario has.
+    kinds: Vec<Kind>,
+}
 
 impl Restarts {
+    /// None so far.
+    fn none(scenario: &Scenario) -> Self {
+        let has = |kind: &Kind| *kind != Kind::Relays || scenario.relays().is_some();
+        Self {
+            counts: Default::default(),
+            kinds: Kind::ALL.into_iter().filter(has).collect(),
+        }
+    }
+
     fn of(&self, kind: Kind) -> &AtomicUsize {
-        &self.0[kind as usize]
+        &self.counts[kind as usize]
     }
 
     fn count(&self, kind: Kind) {
@@ -95,9 +115,8 @@ impl Restarts {
     }
 
     fn all(&self) -> impl Iterator<Item = (Kind, usize)> {
-        Kind::ALL
-            .map(|kind| (kind, self.of(kind).load(Ordering::SeqCst)))
-            .into_iter()
+        let kinds = self.kinds.iter();
+        kinds.map(|kind| (*kind, self.of(*kind).load(Ordering::SeqCst)))
     }
 }
 
@@ -130,7 +149,7 @@ pub(crate) async fn run(
         airline: Mutex::new(airline),
         processes: processes.clone(),
         seed: scenario.seed,
-        restarts: Restarts::default(),
+        restarts: Restarts::none(scenario),
         stop: CancellationToken::new(),
     });
     let mut wrecking = wrecker.start();
@@ -214,7 +233,7 @@ impl Wrecker {
     /// Starts the restarts of everything.
     fn start(self: &Arc<Self>) -> JoinSet<Result<()>> {
         let mut wrecking = JoinSet::new();
-        for kind in Kind::ALL {
+        for (kind, _) in self.restarts.all() {
             wrecking.spawn(Arc::clone(self).wreck(kind));
         }
         wrecking
@@ -247,6 +266,10 @@ impl Wrecker {
             Kind::Workers => {
                 let workers = journals.reactors()?;
                 workers.kill(seed.below(workers.count())).await?;
+            }
+            Kind::Relays => {
+                let relays = journals.relays()?;
+                relays.kill(seed.below(relays.count())).await?;
             }
             Kind::Servers => {
                 let servers = journals.servers()?;

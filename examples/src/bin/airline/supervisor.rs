@@ -1,6 +1,7 @@
 //! The scenario: it starts the agents, kills as planned, and brings killed agents back.
 
 mod direction;
+mod relays;
 
 use crate::airline::Airline;
 use crate::backing::{Backing, Begin, Handovers};
@@ -39,6 +40,8 @@ pub(crate) struct Supervisor {
     model: String,
     signals: Mutex<HashMap<String, UnboundedSender<Signal>>>,
     hit: Mutex<Vec<Stop>>,
+    /// How many relays were killed so far.
+    relays: AtomicUsize,
     hits: Notify,
     pub(crate) unplanned: AtomicUsize,
     pub(crate) suspended: AtomicUsize,
@@ -106,6 +109,8 @@ impl fmt::Display for Runs {
 /// The kills that took place and what else happened.
 pub(crate) struct Played {
     pub(crate) hit: Vec<Stop>,
+    /// Kills of relays.
+    pub(crate) relays: usize,
     pub(crate) unplanned: usize,
     pub(crate) suspended: usize,
 }
@@ -137,6 +142,7 @@ impl Supervisor {
             model: model.to_owned(),
             signals: Mutex::default(),
             hit: Mutex::default(),
+            relays: AtomicUsize::new(0),
             hits: Notify::new(),
             unplanned: AtomicUsize::new(0),
             suspended: AtomicUsize::new(0),
@@ -157,6 +163,7 @@ impl Supervisor {
     ) -> Result<Played> {
         let mut tasks = JoinSet::new();
         tasks.spawn(Arc::clone(&self).hear_airline(airline));
+        tasks.spawn(Arc::clone(&self).kill_relays(schedule.relays.clone()));
         let seats = Arc::new(Semaphore::new(agents));
         runs.iter().for_each(|run| self.open.add(&run.name));
         for (run, stops) in runs.iter().zip(&schedule.stops) {
@@ -177,6 +184,7 @@ impl Supervisor {
         self.last_kills(schedule.count()).await?;
         Ok(Played {
             hit: self.hit().clone(),
+            relays: self.relays.load(Ordering::SeqCst),
             unplanned: self.unplanned.load(Ordering::SeqCst),
             suspended: self.suspended.load(Ordering::SeqCst),
         })
@@ -185,14 +193,19 @@ impl Supervisor {
     /// Waits until the planned kills took place: the last ones may still be pending when the last run ends.
     async fn last_kills(&self, planned: usize) -> Result<()> {
         let all = async {
-            while self.hit().len() < planned {
+            while self.kills() < planned {
                 self.hits.notified().await;
             }
         };
         if tokio::time::timeout(LAST_KILL, all).await.is_err() {
-            bail!("of {planned} kills, {} took place", self.hit().len());
+            bail!("of {planned} kills, {} took place", self.kills());
         }
         Ok(())
+    }
+
+    /// How many kills took place so far.
+    fn kills(&self) -> usize {
+        self.hit().len() + self.relays.load(Ordering::SeqCst)
     }
 
     fn hit(&self) -> MutexGuard<'_, Vec<Stop>> {

@@ -25,6 +25,7 @@ mod pubsub_emulator;
 mod pubsub_front;
 #[path = "../pubsub_inbox/mod.rs"]
 mod pubsub_inbox;
+#[path = "../relays/mod.rs"]
 mod relays;
 #[path = "../../../../tape-store/tests/spanner_emulator/mod.rs"]
 #[cfg(feature = "spanner")]
@@ -35,6 +36,7 @@ mod writers;
 use consumer::{Consumer, Seen};
 use futures::StreamExt as _;
 use relays::Relays;
+use std::path::Path;
 use tape_api::Journal;
 use tape_engine::Engine;
 use topic::Topic;
@@ -87,7 +89,9 @@ async fn prove(url: &str) {
     let entries = std::env::var(ENTRIES).map_or(ENTRIES_DEFAULT, |text| text.parse().unwrap());
     let journal = open(url).await;
     let mut consumer = Consumer::start(topic.inbox().await);
-    let mut relays = Relays::start(url, topic.name(), &topic.address());
+    let program = Path::new(env!("CARGO_BIN_EXE_tape-relay"));
+    let to = format!("topic = \"{}\"", topic.name());
+    let mut relays = Relays::start(program, url, "acme/proof", &to, &topic.address());
     let writing = writers::start(&journal, entries, &consumer);
     let disturbances = DISTURBANCES_MIN.max(entries / UNDISTURBED);
     for n in 0..disturbances {

@@ -24,6 +24,8 @@ emulator=$!
 wait $emulator
 kill -KILL 0
 "#;
+/// What is missing where there is no emulator.
+const MISSING: &str = "the emulator of Pub/Sub or Java is not installed; they are in google-cloud-cli-pubsub-emulator and default-jre-headless";
 /// Less memory and a quicker start than the machine's defaults.
 const JAVA_FLAGS: [&str; 3] = ["-XX:+UseSerialGC", "-Xmx256m", "-XX:TieredStopAtLevel=1"];
 /// How often an emulator is asked whether it listens, and how long a test waits between. It mostly takes two seconds.
@@ -33,6 +35,7 @@ const START_PAUSE: Duration = Duration::from_millis(20);
 const ANSWER_MAX: Duration = Duration::from_secs(60);
 
 /// An emulator, which ends when this is dropped.
+#[derive(Debug)]
 pub(crate) struct Emulator {
     jar: PathBuf,
     port: u16,
@@ -41,9 +44,19 @@ pub(crate) struct Emulator {
 }
 
 impl Emulator {
-    /// Starts an emulator; none where it is not installed, which is reported.
+    /// Starts an emulator for a test; none where it is not installed, which is reported. CI must have it.
     pub(crate) fn start() -> Option<Self> {
-        let jar = installed()?;
+        let started = Self::try_start();
+        if let Err(missing) = &started {
+            assert!(std::env::var("CI").as_deref() != Ok("true"), "{missing}");
+            eprintln!("NOT TESTED: {missing}");
+        }
+        started.ok()
+    }
+
+    /// Starts an emulator, or says what is not installed.
+    pub(crate) fn try_start() -> Result<Self, &'static str> {
+        let jar = installed().ok_or(MISSING)?;
         // Another process may take the free port before the emulator does.
         let started = (0..5).find_map(|_| {
             let port = free_port();
@@ -51,7 +64,7 @@ impl Emulator {
         });
         let (port, running) = started.expect("the emulator of Pub/Sub does not start");
         let running = Some(running);
-        Some(Self { jar, port, running })
+        Ok(Self { jar, port, running })
     }
 
     /// Host and port, the value of `PUBSUB_EMULATOR_HOST`. It is the same after a restart.
@@ -132,6 +145,7 @@ impl Emulator {
 }
 
 /// A process of the emulator.
+#[derive(Debug)]
 struct Running {
     port: u16,
     shell: Child,
@@ -220,15 +234,9 @@ fn free_port() -> u16 {
     address.port()
 }
 
-/// The emulator's archive, which needs Java. CI must have both.
+/// The emulator's archive, which needs Java.
 fn installed() -> Option<PathBuf> {
-    let jar = find().filter(|_| has_java());
-    if jar.is_none() {
-        let said = "the emulator of Pub/Sub or Java is not installed; they are in google-cloud-cli-pubsub-emulator and default-jre-headless";
-        assert!(std::env::var("CI").as_deref() != Ok("true"), "{said}");
-        eprintln!("NOT TESTED: {said}");
-    }
-    jar
+    find().filter(|_| has_java())
 }
 
 fn has_java() -> bool {

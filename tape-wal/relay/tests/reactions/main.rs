@@ -7,6 +7,7 @@ mod bounds;
 mod chains;
 mod debounced;
 mod definitions;
+mod meddled;
 mod outbox;
 #[cfg(unix)]
 mod program;

@@ -170,6 +170,8 @@ impl Part {
     async fn carry(&self, epoch: Epoch, place: Place) -> Ended {
         tracing::info!(part = %self.part, %epoch, "carrying the part");
         change(&self.counters.parts, 1);
+        let lease = u64::try_from(self.relay.settings.lease.as_millis()).unwrap_or(u64::MAX);
+        self.relay.sink.claimed(place.until.minus_millis(lease));
         let ended = match Carried::begin(self, epoch, place).follow().await {
             Err(ended) => ended,
             Ok(never) => match never {},

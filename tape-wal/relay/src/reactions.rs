@@ -7,6 +7,7 @@ mod act;
 mod ancestry;
 mod bounds;
 mod carrier;
+mod clock;
 mod debounce;
 mod defined;
 mod definition;

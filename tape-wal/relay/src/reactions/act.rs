@@ -1,5 +1,6 @@
 //! What reactions do to the journal, each of it once whatever is repeated.
 
+use super::clock::Clock;
 use super::names::Names;
 use crate::event::Event;
 use crate::sink::SinkError;
@@ -26,6 +27,7 @@ const LEASE_MS: u64 = 10_000;
 pub(super) struct Actor {
     pub(super) journal: Arc<dyn Journal>,
     pub(super) holder: Holder,
+    pub(super) clock: Arc<Clock>,
 }
 
 impl Actor {
@@ -56,7 +58,8 @@ impl Actor {
         };
         match ask(self.journal.as_ref(), run, RunCommand::Begin(begin)).await {
             Ok(reply) => {
-                if let ReplyResult::Leased { epoch, .. } = reply.result {
+                if let ReplyResult::Leased { epoch, until } = reply.result {
+                    self.clock.learn(until.minus_millis(LEASE_MS));
                     self.let_go(run, epoch).await;
                 }
                 Ok(())

@@ -68,6 +68,8 @@ enum State {
     Carried(Arc<Running>),
     Paused,
     Invalid,
+    /// There is no room for it until another one is removed.
+    TooMany,
     Removed,
 }
 
@@ -128,7 +130,7 @@ impl Reactions {
             match known.state {
                 State::Carried(_) => counts.carried += 1,
                 State::Paused => counts.paused += 1,
-                State::Invalid => counts.invalid += 1,
+                State::Invalid | State::TooMany => counts.invalid += 1,
                 State::Removed => {}
             }
         }
@@ -170,10 +172,11 @@ impl Carrier {
         let mut outage = Outage::new(SAID_AGAIN);
         loop {
             let looked = async {
+                let mut looked = Ok(());
                 for tenant in tenants {
-                    self.look(tenant).await?;
+                    looked = one_after_another(looked, self.look(tenant).await)?;
                 }
-                Ok::<(), JournalError>(())
+                looked
             };
             let looked = tokio::select! {
                 biased;
@@ -205,19 +208,23 @@ impl Carrier {
 
     /// Does what the definitions of a tenant say that changed since the last look.
     async fn look(&self, tenant: &Tenant) -> Result<(), JournalError> {
+        let mut looked = Ok(());
         for found in self.list(tenant).await? {
             let Some(name) = reaction_of(&found.name) else {
                 continue;
             };
             let relay = relay_id(tenant, &name);
-            let known = self.shared.known().get(&relay).map(|known| known.version);
             // A list that a server answered late may be older than what is known.
-            if known.is_some_and(|known| known >= found.version) {
-                continue;
+            let is_full = self.carries_too_many(tenant);
+            let is_done = |known: &Known| {
+                known.version >= found.version && (is_full || !matches!(known.state, State::TooMany))
+            };
+            let is_known = self.shared.known().get(&relay).is_some_and(is_done);
+            if !is_known {
+                looked = one_after_another(looked, self.change(tenant, &name, &relay, &found).await)?;
             }
-            self.change(tenant, &name, &relay, &found).await?;
         }
-        Ok(())
+        looked
     }
 
     async fn list(&self, tenant: &Tenant) -> Result<Vec<ValueSummary>, JournalError> {
@@ -297,7 +304,7 @@ impl Carrier {
         }
         if self.carries_too_many(&reaction.tenant) {
             tracing::error!(%relay, limit = REACTIONS_MAX, "the tenant has too many reactions; this one is not carried");
-            return State::Invalid;
+            return State::TooMany;
         }
         match reaction.relay(&self.journal, &self.holder, self.settings) {
             Ok(carried) => {
@@ -317,5 +324,20 @@ impl Carrier {
             relay.tenant.as_ref() == Some(tenant) && matches!(known.state, State::Carried(_))
         });
         of.count() >= REACTIONS_MAX
+    }
+}
+
+/// What came of two looks, where the second one was made after the first: where the journal is out of reach nothing more is looked at, and what
+/// is wrong with one definition holds up no other.
+///
+/// # Errors
+/// That the journal is out of reach.
+fn one_after_another(
+    before: Result<(), JournalError>,
+    looked: Result<(), JournalError>,
+) -> Result<Result<(), JournalError>, JournalError> {
+    match looked {
+        Err(error @ JournalError::Unavailable(_)) => Err(error),
+        looked => Ok(before.and(looked)),
     }
 }

@@ -1,18 +1,20 @@
 //! Carries the reactions of some tenants, as their definitions come and go.
 
+use super::defined::incarnation;
 use super::{Definition, Reaction, reaction_of, relay_id};
-use crate::{Running, Settings};
+use crate::{Incarnation, Running, Settings};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tape_api::query::{ValueQuery, ValueSummary};
-use tape_api::relays::Control;
+use tape_api::relays::{ClaimAnswer, Control};
 use tape_api::{Journal, JournalError};
 use tape_core::causes::Causes;
-use tape_core::id::{Holder, ReactionName, RelayId, Tenant, ValueName};
+use tape_core::id::{Holder, ReactionName, RelayId, RelayPart, Tenant, ValueName};
 use tape_core::outage::Outage;
 use tape_core::reaction;
+use tape_core::relay::Held;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -264,7 +266,7 @@ impl Carrier {
         self.rest(relay).await;
         let state = match &value.value {
             None => {
-                self.journal.relays().control(relay, &Control::Forget).await?;
+                self.forget(relay, Incarnation(value.version)).await?;
                 tracing::info!(%relay, "the reaction is removed");
                 State::Removed
             }
@@ -273,6 +275,8 @@ impl Carrier {
                     tenant: tenant.clone(),
                     name: name.clone(),
                     definition,
+                    incarnation: incarnation(self.journal.as_ref(), tenant, &found.name, value.version)
+                        .await?,
                 }),
                 Err(invalid) => {
                     tracing::error!(%relay, problem = %Causes(&invalid), "the reaction is not valid, and is not carried");
@@ -285,6 +289,29 @@ impl Carrier {
             .known()
             .insert(relay.clone(), Known { version, state });
         Ok(())
+    }
+
+    /// Forgets the place of a reaction that was removed, unless it is that of one that was added under the name since: `next` is the first that
+    /// can be. While this process has the part, no other begins there. Where another has it, that one learns of the removal too; and the place
+    /// that it leaves behind if it dies is forgotten by the one that is added next.
+    async fn forget(&self, relay: &RelayId, next: Incarnation) -> Result<(), JournalError> {
+        let relays = self.journal.relays();
+        let part = RelayPart {
+            relay: relay.clone(),
+            part: 0,
+        };
+        match relays.claim(&part, &self.holder, self.settings.lease).await? {
+            ClaimAnswer::Claimed { epoch, place } => {
+                let is_later = Incarnation::of(&place).is_some_and(|of| of >= next);
+                if is_later {
+                    relays.release(&part, epoch).await
+                } else {
+                    relays.control(relay, &Control::Forget).await.map(drop)
+                }
+            }
+            ClaimAnswer::Held(Held::Disabled(_)) => relays.control(relay, &Control::Forget).await.map(drop),
+            ClaimAnswer::Held(_) => Ok(()),
+        }
     }
 
     /// Stops carrying a reaction as it was. Its place stays.

@@ -45,6 +45,8 @@ pub(crate) struct Carried<'a> {
     outage: Outage,
     /// Whether the place has something that is kept beside its cursors.
     has_kept: bool,
+    /// Whether the place says of which relay of the name it is, where names are used again.
+    says_whose: bool,
     renewed: Instant,
     batches: mpsc::Receiver<Batch>,
     reader: Owned<Result<(), JournalError>>,
@@ -76,6 +78,7 @@ impl<'a> Carried<'a> {
             follow: true,
         };
         let kept = Kept::read(&place.state);
+        let says_whose = kept.incarnation == settings.incarnation;
         Self {
             part,
             epoch,
@@ -86,6 +89,7 @@ impl<'a> Carried<'a> {
             skip: kept.into_skip(settings.window_events.saturating_add(PAGE_ENTRIES_MAX.into())),
             outage: Outage::new(SAID_AGAIN),
             has_kept: !place.state.is_empty(),
+            says_whose,
             renewed: Instant::now(),
             batches,
             reader: Owned(tokio::spawn(reader.read(tail, to))),
@@ -291,18 +295,21 @@ impl<'a> Carried<'a> {
     /// Moves the place, and renews the lease. A journal that is out of reach costs nothing while the lease lasts.
     async fn advance(&mut self) -> Result<(), Ended> {
         // While the place moves, what lies beyond it changes all the time, and is soon passed.
-        let kept = (!self.unmoved.is_something() || self.failing.is_failing()).then(|| self.kept());
+        let keeps = !self.unmoved.is_something() || self.failing.is_failing() || !self.says_whose;
+        let kept = keeps.then(|| self.kept());
         self.send(kept).await
     }
 
     /// What the process that carries the part next has to know beside the place.
     fn kept(&self) -> Bytes {
-        Kept::write(self.failing.total(), self.window.beyond())
+        let incarnation = self.part.relay.settings.incarnation;
+        Kept::write(self.failing.total(), self.window.beyond(), incarnation)
     }
 
     async fn send(&mut self, kept: Option<Bytes>) -> Result<(), Ended> {
         let lease = self.part.relay.settings.lease;
         let state = kept.filter(|kept| self.has_kept || !kept.is_empty());
+        let says_whose = self.says_whose || state.is_some();
         let has_kept = state.as_ref().map_or(self.has_kept, |state| !state.is_empty());
         let progress = Progress {
             state,
@@ -314,7 +321,7 @@ impl<'a> Carried<'a> {
             Ok(MoveAnswer::Moved) => {
                 add(&self.part.counters.moves, 1);
                 self.renewed = Instant::now();
-                self.has_kept = has_kept;
+                (self.has_kept, self.says_whose) = (has_kept, says_whose);
                 self.unmoved.moved();
                 Ok(())
             }

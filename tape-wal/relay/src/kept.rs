@@ -1,6 +1,7 @@
 //! What a part keeps beside its place, for the process that carries it next.
 
 use crate::event::Event;
+use crate::incarnation::Incarnation;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use bytes::Bytes;
@@ -24,6 +25,8 @@ struct Stored {
     form: u32,
     failed_ms: u64,
     done: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    incarnation: Option<u64>,
 }
 
 /// What a place says beside its cursors.
@@ -33,6 +36,8 @@ pub(crate) struct Kept {
     pub(crate) failed: Duration,
     /// How far streams are done with, beyond the place.
     done: BTreeMap<Name, u64>,
+    /// Of which of the relays of its name the place is; none where it does not say.
+    pub(crate) incarnation: Option<Incarnation>,
 }
 
 impl Kept {
@@ -50,12 +55,17 @@ impl Kept {
         Self {
             failed: Duration::from_millis(stored.failed_ms),
             done: records.collect(),
+            incarnation: stored.incarnation.map(Incarnation),
         }
     }
 
     /// What to keep. Of more streams than there is room for, those that are left out are delivered again.
-    pub(crate) fn write(failed: Duration, beyond: &BTreeMap<StreamId, Seq>) -> Bytes {
-        if failed.is_zero() && beyond.is_empty() {
+    pub(crate) fn write(
+        failed: Duration,
+        beyond: &BTreeMap<StreamId, Seq>,
+        incarnation: Option<Incarnation>,
+    ) -> Bytes {
+        if failed.is_zero() && beyond.is_empty() && incarnation.is_none() {
             return Bytes::new();
         }
         let records = beyond.iter().take(STREAMS_MAX).flat_map(|(stream, seq)| {
@@ -66,6 +76,7 @@ impl Kept {
             form: FORM,
             failed_ms: u64::try_from(failed.as_millis()).unwrap_or(u64::MAX),
             done: STANDARD_NO_PAD.encode(records.collect::<Vec<u8>>()),
+            incarnation: incarnation.map(|Incarnation(number)| number),
         };
         serde_json::to_vec(&stored)
             .expect("numbers and texts have a JSON form")
@@ -115,7 +126,11 @@ mod tests {
         let stream = |n: usize| format!("acme/value/v{n:04}").parse::<StreamId>().unwrap();
         let beyond: BTreeMap<StreamId, Seq> =
             (0..2 * STREAMS_MAX).map(|n| (stream(n), Seq(u64::MAX))).collect();
-        let state = Kept::write(Duration::from_millis(u64::MAX), &beyond);
+        let state = Kept::write(
+            Duration::from_millis(u64::MAX),
+            &beyond,
+            Some(Incarnation(u64::MAX)),
+        );
         assert!(state.len() <= RELAY_STATE_BYTES_MAX, "{} bytes", state.len());
         let kept = Kept::read(&state);
         assert_eq!(kept.done.len(), STREAMS_MAX);
@@ -125,7 +140,7 @@ mod tests {
 
     #[test]
     fn nothing_and_what_is_of_another_build_is_nothing() {
-        assert_eq!(Kept::write(Duration::ZERO, &BTreeMap::new()), Bytes::new());
+        assert_eq!(Kept::write(Duration::ZERO, &BTreeMap::new(), None), Bytes::new());
         for state in ["", "{}", r#"{"form":2,"failed_ms":7,"done":""}"#] {
             assert_eq!(Kept::read(&Bytes::from(state)), Kept::default(), "{state}");
         }

@@ -16,6 +16,7 @@ mod failing;
 pub mod filter;
 mod health;
 mod held;
+mod incarnation;
 mod kept;
 mod offer;
 mod owned;
@@ -35,6 +36,7 @@ mod unmoved;
 mod window;
 
 pub use counts::{COUNT_NAMES, Counts};
+pub use incarnation::Incarnation;
 pub use redelivery::{Redelivered, RedeliveryError, RedeliveryStep, UNAVAILABLE_MAX, redeliver};
 pub use relay::{Relay, Running};
 pub use settings::{Settings, Start};

@@ -3,11 +3,12 @@
 use crate::carried::Carried;
 use crate::counts::{Counters, add, change};
 use crate::health::Health;
+use crate::incarnation::Whose;
 use crate::relay::Relay;
 use std::sync::Arc;
 use std::time::Duration;
 use tape_api::backoff::{Backoff, jittered};
-use tape_api::relays::ClaimAnswer;
+use tape_api::relays::{ClaimAnswer, Control};
 use tape_api::{Journal, JournalError};
 use tape_core::causes::Causes;
 use tape_core::id::{Epoch, Holder, RelayPart};
@@ -67,7 +68,7 @@ impl Part {
         let mut backoff = Backoff::new(settings.backoff, settings.backoff_max);
         while !self.stop.is_cancelled() {
             let wait = match self.claim(&mut disabled, &mut had).await {
-                Ok(Some((epoch, place))) => {
+                Ok(Some((epoch, place))) if self.whose(&place) == Whose::Own => {
                     self.say_back(&mut outage);
                     let begun = Instant::now();
                     let ended = self.carry(epoch, place).await;
@@ -89,6 +90,13 @@ impl Part {
                         }
                     }
                 }
+                Ok(Some((epoch, place))) => match self.leave_to_its_relay(epoch, &place).await {
+                    Ok(wait) => wait,
+                    Err(error) => {
+                        self.say(&mut outage, &error);
+                        backoff.next(self.chance())
+                    }
+                },
                 Ok(None) => {
                     self.say_back(&mut outage);
                     backoff = Backoff::new(settings.backoff, settings.backoff_max);
@@ -145,6 +153,26 @@ impl Part {
         answer.unwrap_or_else(|_| Err(JournalError::unavailable("the journal has not answered")))
     }
 
+    fn whose(&self, place: &Place) -> Whose {
+        let own = self.relay.settings.incarnation;
+        own.map_or(Whose::Own, |own| own.whose(place))
+    }
+
+    /// Forgets the place of an earlier relay of the name, and gives that of a later one back. When to claim again.
+    async fn leave_to_its_relay(&self, epoch: Epoch, place: &Place) -> Result<Duration, JournalError> {
+        let relays = self.journal.relays();
+        if self.whose(place) == Whose::Earlier {
+            // No other process has the part meanwhile, so the place is still that.
+            self.in_time(relays.control(&self.relay.id, &Control::Forget))
+                .await?;
+            tracing::info!(part = %self.part, "the place is that of an earlier relay of the name, and is forgotten");
+            return Ok(Duration::ZERO);
+        }
+        tracing::info!(part = %self.part, "another relay of the name was made since");
+        self.in_time(relays.release(&self.part, epoch)).await?;
+        Ok(self.next_claim())
+    }
+
     /// When to claim again a part that another process carries.
     fn next_claim(&self) -> Duration {
         jittered(self.relay.settings.lease / RENEWALS, self.chance())
@@ -170,6 +198,8 @@ impl Part {
     async fn carry(&self, epoch: Epoch, place: Place) -> Ended {
         tracing::info!(part = %self.part, %epoch, "carrying the part");
         change(&self.counters.parts, 1);
+        let lease = u64::try_from(self.relay.settings.lease.as_millis()).unwrap_or(u64::MAX);
+        self.relay.sink.claimed(place.until.minus_millis(lease));
         let ended = match Carried::begin(self, epoch, place).follow().await {
             Err(ended) => ended,
             Ok(never) => match never {},

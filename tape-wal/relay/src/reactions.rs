@@ -7,6 +7,7 @@ mod act;
 mod ancestry;
 mod bounds;
 mod carrier;
+mod clock;
 mod debounce;
 mod defined;
 mod definition;
@@ -28,7 +29,7 @@ pub use outbox::serve_outbox;
 
 use crate::event_format::{DEFAULT_SOURCE, EventFormat};
 use crate::payload_rule::PayloadRule;
-use crate::{Settings, Start};
+use crate::{Incarnation, Settings, Start};
 use tape_core::id::{ReactionName, Tenant};
 
 /// Largest event, in bytes: a run takes it as its input, and the journal keeps no input over a mebibyte.
@@ -43,6 +44,8 @@ pub struct Reaction {
     pub name: ReactionName,
     /// What it is.
     pub definition: Definition,
+    /// Which of the reactions that had the name it is.
+    pub incarnation: Incarnation,
 }
 
 impl Reaction {
@@ -54,6 +57,7 @@ impl Reaction {
             },
             // Its bounds hold over all shards.
             together: true,
+            incarnation: Some(self.incarnation),
             ..usual
         }
     }

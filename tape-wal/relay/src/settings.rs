@@ -1,5 +1,6 @@
 //! How a relay works.
 
+use crate::incarnation::Incarnation;
 use std::time::Duration;
 
 /// Where a relay begins that was never carried before.
@@ -30,6 +31,9 @@ pub struct Settings {
     pub backoff_max: Duration,
     /// Whether one process at a time carries all shards of the feed, so that bounds of the sink hold over all of them.
     pub together: bool,
+    /// Which of the relays that had the name it is; none where names are not used again. Only for relays that are carried
+    /// [`together`](Self::together). The place of an earlier one is forgotten, and one that finds the place of a later one leaves it alone.
+    pub incarnation: Option<Incarnation>,
     /// A sink that has taken nothing for so long is disabled, until a person enables the relay; none for never. Counts the time in which it
     /// was tried.
     pub disable_after: Option<Duration>,
@@ -54,6 +58,7 @@ impl Default for Settings {
             backoff: Duration::from_millis(100),
             backoff_max: Duration::from_secs(60),
             together: false,
+            incarnation: None,
             disable_after: None,
             refuse_after: Some(Duration::from_secs(600)),
             window_events: 65_536,

@@ -4,6 +4,7 @@ use crate::event::Event;
 use async_trait::async_trait;
 use std::fmt::Debug;
 use std::time::Duration;
+use tape_core::time::Timestamp;
 
 /// Most events that a relay hands to a sink in one call.
 pub const DELIVERY_EVENTS_MAX: usize = 256;
@@ -39,6 +40,10 @@ pub const REASON_BYTES_MAX: usize = 1_024;
 pub trait Sink: Debug + Send + Sync + 'static {
     /// Delivers events; see [the behavior](Sink#behavior).
     async fn deliver(&self, events: &[Event]) -> Vec<Result<(), SinkError>>;
+
+    /// The relay was claimed at a time of the journal, and calls of [`deliver`](Self::deliver) follow. A sink whose rules are about the times of
+    /// entries learns the journal's clock by it: that of this machine may be any.
+    fn claimed(&self, _at: Timestamp) {}
 
     /// Lets go of what the sink holds, such as files and connections, once no call is under way. Nothing that was confirmed depends on it,
     /// so a process that is killed without it loses nothing. Calls to [`deliver`](Self::deliver) after it answer

@@ -1,5 +1,6 @@
 //! What reactions do to the journal, each of it once whatever is repeated.
 
+use super::clock::Clock;
 use super::names::Names;
 use crate::event::Event;
 use crate::sink::SinkError;
@@ -16,7 +17,7 @@ use tape_core::entry::EntryBody;
 use tape_core::entry::gate::AnsweredBy;
 use tape_core::id::{Epoch, GateName, Holder, Key, RunId, Seq, SignalId};
 use tape_core::payload::Payload;
-use tape_core::reply::{Rejection, ReplyResult};
+use tape_core::reply::{Field, Rejection, ReplyResult};
 
 /// How long the lease of a run lasts that is begun for its agent. Where the relay dies before it lets the run go, recovery takes it after that.
 const LEASE_MS: u64 = 10_000;
@@ -26,6 +27,7 @@ const LEASE_MS: u64 = 10_000;
 pub(super) struct Actor {
     pub(super) journal: Arc<dyn Journal>,
     pub(super) holder: Holder,
+    pub(super) clock: Arc<Clock>,
 }
 
 impl Actor {
@@ -56,13 +58,22 @@ impl Actor {
         };
         match ask(self.journal.as_ref(), run, RunCommand::Begin(begin)).await {
             Ok(reply) => {
-                if let ReplyResult::Leased { epoch, .. } = reply.result {
+                if let ReplyResult::Leased { epoch, until } = reply.result {
+                    self.clock.learn(until.minus_millis(LEASE_MS));
                     self.let_go(run, epoch).await;
                 }
                 Ok(())
             }
             // Another process has begun it: an earlier one whose answer was lost, or the agent that has it already.
             Err(JournalError::Rejected(Rejection::LeaseHeld { .. })) => Ok(()),
+            // The labels of the definition were checked, so these are the journal's own. Nothing is wrong with the event.
+            Err(JournalError::Rejected(
+                refused @ Rejection::Invalid {
+                    field: Field::Label, ..
+                },
+            )) => Err(SinkError::unavailable(format!(
+                "the server is of a build that knows no reactions, and is to be upgraded: {refused}"
+            ))),
             Err(error) => Err(failed(&error)),
         }
     }

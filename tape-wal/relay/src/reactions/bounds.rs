@@ -1,5 +1,6 @@
 //! How many runs a reaction may have and begin.
 
+use super::clock::Clock;
 use super::definition::{Definition, Rate};
 use crate::sink::SinkError;
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,6 +23,7 @@ const DOUBT: Duration = Duration::from_secs(120);
 #[derive(Debug)]
 pub(super) struct Bounds {
     journal: Arc<dyn Journal>,
+    clock: Arc<Clock>,
     tenant: Tenant,
     reaction: ReactionName,
     concurrency: Option<u32>,
@@ -39,13 +41,13 @@ pub(super) struct Room(tokio::sync::Mutex<Option<u64>>);
 
 impl Bounds {
     pub(super) fn new(
-        journal: Arc<dyn Journal>,
-        tenant: Tenant,
-        reaction: ReactionName,
+        (journal, clock): (Arc<dyn Journal>, Arc<Clock>),
+        (tenant, reaction): (Tenant, ReactionName),
         definition: &Definition,
     ) -> Self {
         Self {
             journal,
+            clock,
             tenant,
             reaction,
             concurrency: definition.concurrency,
@@ -104,7 +106,7 @@ impl Bounds {
             room = room.min(self.rest(&query, bound, doubtful).await?);
         }
         if let Some(Rate { count, per_ms }) = self.rate {
-            let since = self.journal.environment().wall().minus_millis(per_ms);
+            let since = self.clock.now().minus_millis(per_ms);
             let query = RunQuery {
                 begun_from: Some(since),
                 ..self.query()

@@ -1,18 +1,20 @@
 //! Carries the reactions of some tenants, as their definitions come and go.
 
+use super::defined::incarnation;
 use super::{Definition, Reaction, reaction_of, relay_id};
-use crate::{Running, Settings};
+use crate::{Incarnation, Running, Settings};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tape_api::query::{ValueQuery, ValueSummary};
-use tape_api::relays::Control;
+use tape_api::relays::{ClaimAnswer, Control};
 use tape_api::{Journal, JournalError};
 use tape_core::causes::Causes;
-use tape_core::id::{Holder, ReactionName, RelayId, Tenant, ValueName};
+use tape_core::id::{Holder, ReactionName, RelayId, RelayPart, Tenant, ValueName};
 use tape_core::outage::Outage;
 use tape_core::reaction;
+use tape_core::relay::Held;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -68,6 +70,8 @@ enum State {
     Carried(Arc<Running>),
     Paused,
     Invalid,
+    /// There is no room for it until another one is removed.
+    TooMany,
     Removed,
 }
 
@@ -128,7 +132,7 @@ impl Reactions {
             match known.state {
                 State::Carried(_) => counts.carried += 1,
                 State::Paused => counts.paused += 1,
-                State::Invalid => counts.invalid += 1,
+                State::Invalid | State::TooMany => counts.invalid += 1,
                 State::Removed => {}
             }
         }
@@ -170,10 +174,11 @@ impl Carrier {
         let mut outage = Outage::new(SAID_AGAIN);
         loop {
             let looked = async {
+                let mut looked = Ok(());
                 for tenant in tenants {
-                    self.look(tenant).await?;
+                    looked = one_after_another(looked, self.look(tenant).await)?;
                 }
-                Ok::<(), JournalError>(())
+                looked
             };
             let looked = tokio::select! {
                 biased;
@@ -205,19 +210,23 @@ impl Carrier {
 
     /// Does what the definitions of a tenant say that changed since the last look.
     async fn look(&self, tenant: &Tenant) -> Result<(), JournalError> {
+        let mut looked = Ok(());
         for found in self.list(tenant).await? {
             let Some(name) = reaction_of(&found.name) else {
                 continue;
             };
             let relay = relay_id(tenant, &name);
-            let known = self.shared.known().get(&relay).map(|known| known.version);
             // A list that a server answered late may be older than what is known.
-            if known.is_some_and(|known| known >= found.version) {
-                continue;
+            let is_full = self.carries_too_many(tenant);
+            let is_done = |known: &Known| {
+                known.version >= found.version && (is_full || !matches!(known.state, State::TooMany))
+            };
+            let is_known = self.shared.known().get(&relay).is_some_and(is_done);
+            if !is_known {
+                looked = one_after_another(looked, self.change(tenant, &name, &relay, &found).await)?;
             }
-            self.change(tenant, &name, &relay, &found).await?;
         }
-        Ok(())
+        looked
     }
 
     async fn list(&self, tenant: &Tenant) -> Result<Vec<ValueSummary>, JournalError> {
@@ -257,7 +266,7 @@ impl Carrier {
         self.rest(relay).await;
         let state = match &value.value {
             None => {
-                self.journal.relays().control(relay, &Control::Forget).await?;
+                self.forget(relay, Incarnation(value.version)).await?;
                 tracing::info!(%relay, "the reaction is removed");
                 State::Removed
             }
@@ -266,6 +275,8 @@ impl Carrier {
                     tenant: tenant.clone(),
                     name: name.clone(),
                     definition,
+                    incarnation: incarnation(self.journal.as_ref(), tenant, &found.name, value.version)
+                        .await?,
                 }),
                 Err(invalid) => {
                     tracing::error!(%relay, problem = %Causes(&invalid), "the reaction is not valid, and is not carried");
@@ -278,6 +289,29 @@ impl Carrier {
             .known()
             .insert(relay.clone(), Known { version, state });
         Ok(())
+    }
+
+    /// Forgets the place of a reaction that was removed, unless it is that of one that was added under the name since: `next` is the first that
+    /// can be. While this process has the part, no other begins there. Where another has it, that one learns of the removal too; and the place
+    /// that it leaves behind if it dies is forgotten by the one that is added next.
+    async fn forget(&self, relay: &RelayId, next: Incarnation) -> Result<(), JournalError> {
+        let relays = self.journal.relays();
+        let part = RelayPart {
+            relay: relay.clone(),
+            part: 0,
+        };
+        match relays.claim(&part, &self.holder, self.settings.lease).await? {
+            ClaimAnswer::Claimed { epoch, place } => {
+                let is_later = Incarnation::of(&place).is_some_and(|of| of >= next);
+                if is_later {
+                    relays.release(&part, epoch).await
+                } else {
+                    relays.control(relay, &Control::Forget).await.map(drop)
+                }
+            }
+            ClaimAnswer::Held(Held::Disabled(_)) => relays.control(relay, &Control::Forget).await.map(drop),
+            ClaimAnswer::Held(_) => Ok(()),
+        }
     }
 
     /// Stops carrying a reaction as it was. Its place stays.
@@ -297,7 +331,7 @@ impl Carrier {
         }
         if self.carries_too_many(&reaction.tenant) {
             tracing::error!(%relay, limit = REACTIONS_MAX, "the tenant has too many reactions; this one is not carried");
-            return State::Invalid;
+            return State::TooMany;
         }
         match reaction.relay(&self.journal, &self.holder, self.settings) {
             Ok(carried) => {
@@ -317,5 +351,20 @@ impl Carrier {
             relay.tenant.as_ref() == Some(tenant) && matches!(known.state, State::Carried(_))
         });
         of.count() >= REACTIONS_MAX
+    }
+}
+
+/// What came of two looks, where the second one was made after the first: where the journal is out of reach nothing more is looked at, and what
+/// is wrong with one definition holds up no other.
+///
+/// # Errors
+/// That the journal is out of reach.
+fn one_after_another(
+    before: Result<(), JournalError>,
+    looked: Result<(), JournalError>,
+) -> Result<Result<(), JournalError>, JournalError> {
+    match looked {
+        Err(error @ JournalError::Unavailable(_)) => Err(error),
+        looked => Ok(before.and(looked)),
     }
 }

@@ -1,5 +1,6 @@
 //! Acting on the last of several entries that follow each other quickly.
 
+use super::clock::Clock;
 use crate::event::Event;
 use crate::filter::Filter;
 use crate::sink::SinkError;
@@ -21,6 +22,7 @@ const PAGE: u32 = 256;
 #[derive(Debug)]
 pub(super) struct Debounce {
     pub(super) journal: Arc<dyn Journal>,
+    pub(super) clock: Arc<Clock>,
     pub(super) filter: Filter,
     pub(super) millis: u64,
 }
@@ -40,7 +42,7 @@ impl Debounce {
         }
         // The clock of the server that writes next may be behind this one by as much.
         let certain = end.plus_millis(CLOCK_ERROR_MS_MAX);
-        let now = self.journal.environment().wall();
+        let now = self.clock.now();
         if now < certain {
             return Err(SinkError::Waits {
                 reason: format!("waits whether another entry comes until {end}"),

@@ -3,6 +3,7 @@
 use super::act::{Actor, payload};
 use super::ancestry::Ancestry;
 use super::bounds::{Bounds, Room};
+use super::clock::Clock;
 use super::debounce::Debounce;
 use super::definition::{Definition, InvalidDefinition, Target, Then, relay_id};
 use super::names::Names;
@@ -20,6 +21,7 @@ use tape_api::Journal;
 use tape_core::id::{App, Holder, Key, ReactionName, RunId, StreamId, Tenant, User};
 use tape_core::payload::Payload;
 use tape_core::reaction::{self, Origin};
+use tape_core::time::Timestamp;
 
 /// Streams whose events are reacted to at once.
 const STREAMS_AT_ONCE: usize = 16;
@@ -32,6 +34,7 @@ pub(super) struct ReactionSink {
     actor: Actor,
     ancestry: Ancestry,
     bounds: Bounds,
+    clock: Arc<Clock>,
     debounce: Option<Debounce>,
 }
 
@@ -44,8 +47,10 @@ impl ReactionSink {
         definition: &Definition,
         filter: Filter,
     ) -> Self {
+        let clock = Arc::new(Clock::new(journal.environment()));
         let debounce = definition.debounce_ms.map(|millis| Debounce {
             journal: Arc::clone(journal),
+            clock: Arc::clone(&clock),
             filter,
             millis,
         });
@@ -54,9 +59,15 @@ impl ReactionSink {
             actor: Actor {
                 journal: Arc::clone(journal),
                 holder,
+                clock: Arc::clone(&clock),
             },
             ancestry: Ancestry::new(Arc::clone(journal)),
-            bounds: Bounds::new(Arc::clone(journal), tenant, reaction.clone(), definition),
+            bounds: Bounds::new(
+                (Arc::clone(journal), Arc::clone(&clock)),
+                (tenant, reaction.clone()),
+                definition,
+            ),
+            clock,
             debounce,
             reaction,
         }
@@ -153,6 +164,10 @@ struct Begun<'a> {
 
 #[async_trait]
 impl Sink for ReactionSink {
+    fn claimed(&self, at: Timestamp) {
+        self.clock.learn(at);
+    }
+
     async fn deliver(&self, events: &[Event]) -> Vec<Result<(), SinkError>> {
         let room = Room::default();
         let numbered: BTreeMap<&str, usize> = events

@@ -1,7 +1,10 @@
 //! Runs that are begun once for each entry.
 
+use crate::meddled::Meddled;
 use crate::world::{World, begins};
 use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
 use tape_api::Journal as _;
 use tape_client::{Host, Run, Tape};
 use tape_core::codec::decode;
@@ -125,5 +128,26 @@ async fn the_agent_of_the_app_drives_what_was_begun() {
     }
     stop.cancel();
     served.await.unwrap().unwrap();
+    process.drain().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_knows_no_reactions_yet_is_waited_for() {
+    let world = World::new();
+    let meddled = Arc::new(Meddled::of(&world));
+    meddled.knows_no_reactions.store(true, SeqCst);
+    let process = world.process_over(meddled.clone(), "one");
+    world.define("audit", begins("audit")).await;
+    for n in 0..3 {
+        world.put("in", &serde_json::json!(n)).await;
+    }
+    world.has_failed(&process).await;
+    meddled.knows_no_reactions.store(false, SeqCst);
+    world.is_through("audit").await;
+    assert!(
+        world.refusals("audit").await.is_empty(),
+        "nothing was wrong with an event"
+    );
+    assert_eq!(world.runs_of("audit").await.len(), 3);
     process.drain().await;
 }

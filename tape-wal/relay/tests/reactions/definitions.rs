@@ -1,11 +1,13 @@
 //! Definitions that come, change and go.
 
+use crate::meddled::Meddled;
 use crate::world::{World, acme, begins};
 use serde_json::json;
 use std::sync::Arc;
+use tape_core::id::ValueName;
 use tape_core::payload::Payload;
 use tape_environment::machine;
-use tape_relay::reactions::{Definition, InvalidDefinition};
+use tape_relay::reactions::{Definition, InvalidDefinition, REACTIONS_MAX};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_that_rests_keeps_its_place_and_catches_up() {
@@ -95,6 +97,40 @@ async fn one_that_is_not_valid_is_counted_and_stops_no_other() {
     world.has_looked(&process).await;
     assert_eq!((process.counts().carried, process.counts().invalid), (1, 2));
     process.drain().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_cannot_be_read_stops_no_other() {
+    let world = World::new();
+    world.define("a", begins("audit")).await;
+    world.define("b", begins("audit")).await;
+    let meddled = Meddled::of(&world).with_damage_of(ValueName::new("tape.reaction/a").unwrap());
+    let process = world.process_over(Arc::new(meddled), "one");
+    world.is_carried("b").await;
+    assert_eq!(
+        process.counts().looks,
+        0,
+        "not all definitions could be looked at"
+    );
+    process.drain().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_there_is_no_room_for_is_carried_once_there_is() {
+    let world = World::new();
+    for n in 0..=REACTIONS_MAX {
+        let mut definition = begins("audit");
+        definition["start"] = json!("now");
+        world.define(&format!("r{n:03}"), definition).await;
+    }
+    let process = world.process("one");
+    world.has_looked(&process).await;
+    let counts = process.counts();
+    assert_eq!((counts.carried, counts.invalid), (REACTIONS_MAX as u64, 1));
+    world.remove("r000").await;
+    world.has_looked(&process).await;
+    let counts = process.counts();
+    assert_eq!((counts.carried, counts.invalid), (REACTIONS_MAX as u64, 0));
 }
 
 #[test]

@@ -2,11 +2,13 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod again;
 mod begun;
 mod bounds;
 mod chains;
 mod debounced;
 mod definitions;
+mod meddled;
 mod outbox;
 #[cfg(unix)]
 mod program;

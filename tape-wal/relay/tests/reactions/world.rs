@@ -44,6 +44,11 @@ impl World {
 
     /// A process that carries the reactions of `acme`.
     pub(crate) fn process(&self, holder: &str) -> Reactions {
+        self.process_over(self.journal(), holder)
+    }
+
+    /// The same over a journal that is not as it should be.
+    pub(crate) fn process_over(&self, journal: Arc<dyn Journal>, holder: &str) -> Reactions {
         let settings = Settings {
             lease: Duration::from_millis(600),
             move_every: Duration::from_millis(5),
@@ -55,7 +60,7 @@ impl World {
         };
         let holder = Holder::new(holder).unwrap();
         let every = Duration::from_millis(10);
-        Reactions::start(self.journal(), holder, vec![acme()], settings, every)
+        Reactions::start(journal, holder, vec![acme()], settings, every)
     }
 
     /// Puts a value of `acme`.
@@ -193,6 +198,29 @@ impl World {
             .iter()
             .any(|part| part.place.cursors.len() == 3)
         {
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// Waits until a process carries a reaction that has done nothing yet.
+    pub(crate) async fn begins_anew(&self, reaction: &str, process: &str) {
+        let begins = |part: &PartStatus| {
+            let place = &part.place;
+            let holder = place.holder.as_ref().map(Holder::as_str);
+            (place.delivered, place.cursors.len(), holder) == (0, 3, Some(process))
+        };
+        while !self.places(reaction).await.iter().any(begins) {
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// Waits until the sink of the one reaction that a process carries has answered that an event cannot be done, now or ever.
+    pub(crate) async fn has_failed(&self, process: &Reactions) {
+        let failed = |process: &Reactions| {
+            let mut running = process.running().into_iter();
+            running.any(|(_, running)| running.counts().events_retried + running.counts().events_refused > 0)
+        };
+        while !failed(process) {
             tokio::time::sleep(LOOK).await;
         }
     }

@@ -69,7 +69,7 @@ struct Posted {
 async fn redrive(State(host): State<Host>, Json(Posted { run, epoch }): Json<Posted>) -> StatusCode {
     let run = host.tape().run(run).existing().adopt(epoch);
     match host.drive(run).await {
-        Ok(_) | Err(Error::Suspended { .. }) => StatusCode::OK,
+        Ok(_) | Err(Error::Suspended) => StatusCode::OK,
         Err(_) => StatusCode::CONFLICT,
     }
 }

@@ -166,7 +166,7 @@ fn cycles_were_stopped_and_named(journal: &Journaled, size: &Size) -> Result<(),
     }
     let named = ["pong", "ping"].repeat(DEPTH_MAX / 2).join(" > ");
     let pong = "acme/relay/own/reaction%3Apong";
-    let refused: Vec<&String> = journal.refused.iter().flat_map(|(_, reasons)| reasons).collect();
+    let refused: Vec<&String> = journal.refused.values().flatten().collect();
     let streams: Vec<&String> = journal.refused.keys().collect();
     let good = refused.len() == size.chains
         && refused.iter().all(|reason| reason.contains(&named))

@@ -163,8 +163,7 @@ impl TimerTasks {
 
     /// Looks at what is pending, and arms and deletes tasks accordingly. Returns when to look again.
     async fn look(&mut self) -> Result<Duration, Unarmed> {
-        let now = self.journal.environment().wall();
-        let seen = self.read(now).await?;
+        let (seen, now) = self.read().await?;
         let obsolete = self.armed.obsolete(&seen, now);
         let wanted = wanted(&seen, now, self.sweep);
         let next = wanted.first().map_or(now, Alarm::at).millis_since(now);
@@ -179,13 +178,15 @@ impl TimerTasks {
         Ok(Duration::from_millis(next) + PAUSE)
     }
 
-    /// Reads the agenda up to work that is not due yet.
-    async fn read(&self, now: Timestamp) -> Result<Seen, JournalError> {
+    /// Reads the agenda up to work that is not due yet, and the journal's time, by which it is due.
+    async fn read(&self) -> Result<(Seen, Timestamp), JournalError> {
         let (mut work, mut from, mut limit) = (Vec::new(), None::<String>, 0);
+        let mut now = self.journal.environment().wall();
         let size = u32::try_from(AHEAD_MAX).expect("it is a few hundred");
         for _ in 0..PAGES_MAX {
             let page = self.journal.pending(Queue::Timers, from.as_deref(), size).await?;
             limit += AHEAD_MAX;
+            now = page.now.unwrap_or(now);
             let ahead = page.work.iter().any(|work| work.due > now);
             work.extend(page.work);
             from = page.next;
@@ -193,7 +194,7 @@ impl TimerTasks {
                 break;
             }
         }
-        Ok(Seen::of(work, limit, from.is_none()))
+        Ok((Seen::of(work, limit, from.is_none()), now))
     }
 
     /// Arms tasks, those first that come first. One that fails does not keep the others.

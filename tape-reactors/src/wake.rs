@@ -66,8 +66,7 @@ impl Wake {
     }
 
     /// The same journal, which says that something may have become due when there is a hint, and at no other time: it is neither asked nor
-    /// watched for changes. Nothing tells of what becomes due by time alone, so a look always sees that far ahead, also through a server. It
-    /// goes by the time of this machine.
+    /// watched for changes. Nothing tells of what becomes due by time alone, so a look always sees that far ahead, also through a server.
     pub fn journal(&self, journal: Arc<dyn Journal>) -> Arc<dyn Journal> {
         let wake = self.clone();
         Arc::new(Hinted { journal, wake })
@@ -101,7 +100,8 @@ impl Layer for Hinted {
         limit: u32,
     ) -> Result<DuePage, JournalError> {
         let page = self.journal.pending(queue, from, limit).await?;
-        Ok(until(page, self.journal.environment().wall(), within))
+        let now = page.now.unwrap_or_else(|| self.journal.environment().wall());
+        Ok(until(page, now, within))
     }
 
     fn changed(&self, _queue: Queue) -> BoxFuture<'static, ()> {

@@ -634,3 +634,56 @@ fn humantime(at: Timestamp) -> String {
     );
     serde_json::to_value(time).unwrap().as_str().unwrap().to_owned()
 }
+
+/// A journal as a process sees it whose machine's clock is so many milliseconds ahead.
+#[derive(Debug)]
+struct Ahead(Engine, u64);
+
+#[derive(Debug)]
+struct MachineAhead(Arc<dyn Environment>, u64);
+
+impl Environment for MachineAhead {
+    fn wall(&self) -> Timestamp {
+        self.0.wall().plus_millis(self.1)
+    }
+
+    fn elapsed(&self) -> Duration {
+        self.0.elapsed()
+    }
+
+    fn boot(&self) -> Option<String> {
+        None
+    }
+
+    fn process(&self) -> u32 {
+        2
+    }
+
+    fn random(&self) -> u128 {
+        self.0.random()
+    }
+}
+
+impl Layer for Ahead {
+    fn inner(&self) -> &dyn Journal {
+        &self.0
+    }
+
+    fn environment(&self) -> Arc<dyn Environment> {
+        Arc::new(MachineAhead(Layer::inner(self).environment(), self.1))
+    }
+}
+
+#[tokio::test]
+async fn a_timer_has_a_task_whatever_the_clock_of_the_machine_that_arms_it() {
+    let world = World::new().await;
+    let queue = TaskQueue::open(QUEUE, Some(world.tasks.address())).await.unwrap();
+    let journal: Arc<dyn Journal> = Arc::new(Ahead(world.engine.clone(), 60 * SECOND));
+    let tasks =
+        TimerTasks::new(journal, queue, world.target.clone(), world.sweep).woken_by(world.wake.clone());
+    let mut process = JoinSet::new();
+    process.spawn(tasks.run(CancellationToken::new()));
+    let due = START.plus_millis(30 * SECOND);
+    world.run("i").await.timer("t", due).await;
+    world.tasks.until_task_at(due).await;
+}

@@ -69,7 +69,12 @@ impl Layer for Board {
             self.give("late", Duration::ZERO);
             wake.hint();
         }
-        Ok(PendingPage { work, next: None })
+        let now = Some(wall);
+        Ok(PendingPage {
+            work,
+            next: None,
+            now,
+        })
     }
 
     fn changed(&self, _queue: Queue) -> BoxFuture<'static, ()> {

@@ -32,6 +32,8 @@ pub struct PendingPage {
     pub work: Vec<PendingWork>,
     /// Where the next page begins; none at the end. Opaque.
     pub next: Option<String>,
+    /// The journal's time, by which work is due. None where the journal does not tell it: a server of an earlier build.
+    pub now: Option<Timestamp>,
 }
 
 /// A piece of work and the time that it is due at. It is a hint, as [`DueWork`] is.

@@ -16,6 +16,7 @@ use tape_api::due::{DueEffect, DueObligation, DuePage, DueWork, PendingPage, Pen
 use tape_core::agenda::Queue;
 use tape_core::entry::obligation::ObligationId;
 use tape_core::id::{ConnectorName, EffectId, RunId, Seq};
+use tape_core::time::Timestamp;
 use tape_environment::Environment;
 use tape_proto::convert::{DueFilter, DueHint, DueList, DueWatch, InvalidField, Only, Tenants};
 use tape_proto::v1;
@@ -125,8 +126,9 @@ impl Remote {
         from: Option<&str>,
         limit: u32,
     ) -> Result<DuePage, JournalError> {
-        let (hints, next) = self.list_due(queue, false, from, limit).await?;
-        let work = hints.map(|hint| DueWork {
+        let page = self.list_due(queue, false, from, limit).await?;
+        let next = next_page(from, page.next_page_token)?;
+        let work = read(page.hints).map(|hint| DueWork {
             stream: hint.stream,
             item: hint.item,
             due_in: Duration::ZERO,
@@ -143,8 +145,9 @@ impl Remote {
         from: Option<&str>,
         limit: u32,
     ) -> Result<PendingPage, JournalError> {
-        let (hints, next) = self.list_due(queue, true, from, limit).await?;
-        let work = hints.map(|hint| PendingWork {
+        let page = self.list_due(queue, true, from, limit).await?;
+        let next = next_page(from, page.next_page_token)?;
+        let work = read(page.hints).map(|hint| PendingWork {
             stream: hint.stream,
             item: hint.item,
             due: hint.due,
@@ -152,6 +155,7 @@ impl Remote {
         Ok(PendingPage {
             work: work.collect(),
             next,
+            now: page.now_us.map(Timestamp::from_micros),
         })
     }
 
@@ -161,7 +165,7 @@ impl Remote {
         pending: bool,
         from: Option<&str>,
         limit: u32,
-    ) -> Result<(impl Iterator<Item = DueHint>, Option<String>), JournalError> {
+    ) -> Result<v1::ListDueResponse, JournalError> {
         let list = DueList {
             filter: of_all(queue),
             page_size: DUE.of(limit),
@@ -170,9 +174,7 @@ impl Remote {
         };
         let request = v1::ListDueRequest::from(list);
         let list = |channel| async move { work(channel).list_due(request).await };
-        let page = self.link.ask(list).await?;
-        let next = next_page(from, page.next_page_token)?;
-        Ok((read(page.hints), next))
+        self.link.ask(list).await
     }
 
     pub(super) async fn read_effect(

@@ -60,12 +60,9 @@ impl Context {
         let list = DueList::try_from(wire)?;
         let (queue, filter) = (list.filter.queue, filter(&list.filter));
         let from = list.page_token.map(PageToken);
-        let until = if list.pending {
-            Timestamp::MAX
-        } else {
-            let now = self.engine().due_until().await;
-            now.map_err(|error| of_store(&error))?
-        };
+        let now = self.engine().due_until().await;
+        let now = now.map_err(|error| of_store(&error))?;
+        let until = if list.pending { Timestamp::MAX } else { now };
         let mut limit = DUE.of(list.page_size);
         // Names may be long: a page is read again with fewer pieces until it fits a message.
         loop {
@@ -80,6 +77,7 @@ impl Context {
                 return Ok(v1::ListDueResponse {
                     hints,
                     next_page_token: page.next.map(|token| token.0).unwrap_or_default(),
+                    now_us: Some(now.as_micros()),
                 });
             }
             limit /= 2;

@@ -192,12 +192,14 @@ impl Journal for Engine {
         from: Option<&str>,
         limit: u32,
     ) -> Result<PendingPage, JournalError> {
+        let now = self.due_until().await.map_err(of_store)?;
         let from = token(from);
         let page = self.due_page(queue, Timestamp::MAX, from.as_ref(), DUE.of(limit));
         let page = page.await.map_err(of_store)?;
         Ok(PendingPage {
             work: page.hints.into_iter().map(pending_work).collect(),
             next: page.next.map(|token| token.0),
+            now: Some(now),
         })
     }
 

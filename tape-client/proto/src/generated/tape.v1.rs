@@ -9650,6 +9650,9 @@ pub struct ListDueResponse {
     /// Where the next page begins; empty at the end. Opaque.
     #[prost(string, tag = "2")]
     pub next_page_token: ::prost::alloc::string::String,
+    /// The journal's time, in microseconds since 1970: by it work is due. Servers of earlier builds do not tell it.
+    #[prost(int64, optional, tag = "3")]
+    pub now_us: ::core::option::Option<i64>,
 }
 /// Asks for work to be pushed as it becomes due.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -161,6 +161,10 @@ impl Relays for Meddled {
         self.inner.relays().control(relay, control).await
     }
 
+    async fn forget_record(&self, name: &str) -> Result<bool, JournalError> {
+        self.inner.relays().forget_record(name).await
+    }
+
     async fn record(
         &self,
         stream: &RelayStream,

@@ -17,8 +17,8 @@ use tape_client::core::reaction;
 use tape_client::core::status::RunStatus;
 use tape_client::environment::machine;
 use tape_client::{Begun, Error, Journal, JournalError, Payload, RunId, RunQuery, Tape};
+use tape_examples::copies::{Copies, Setting};
 use tape_examples::programs::program;
-use tape_examples::reactors::{Reactors, Setting};
 use tape_examples::retry::until_it_works;
 use tape_examples::server::Servers;
 use tokio::sync::watch;
@@ -33,7 +33,7 @@ pub(crate) struct World {
     pub(crate) dir: tempfile::TempDir,
     pub(crate) servers: Servers,
     pub(crate) relays: Vec<Copy>,
-    pub(crate) reactors: Reactors,
+    pub(crate) reactors: Copies,
     pub(crate) agents: Vec<Copy>,
     pub(crate) ledger: Arc<Ledger>,
     pub(crate) journal: Arc<dyn Journal>,
@@ -60,7 +60,7 @@ impl World {
         }
         let url = servers.url(0);
         Self {
-            reactors: Reactors::start(settings, &errors).await.unwrap(),
+            reactors: Copies::reactors(settings, &errors).await.unwrap(),
             journal: tape_client::open(&url.parse().unwrap(), LEASE, machine())
                 .await
                 .unwrap(),
@@ -223,5 +223,9 @@ fn setting(dir: &Path, n: usize, journal: String, upstream: &str, agent: &str) -
         text.push_str(&format!("[agents.{app}]\nurl = \"http://{agent}/redrive\"\n"));
     }
     std::fs::write(&config, text).unwrap();
-    Setting { journal, config }
+    Setting {
+        journal,
+        config,
+        ..Setting::default()
+    }
 }

@@ -18,11 +18,7 @@ pub(crate) struct Start {
 impl Start {
     /// The process, and the rest of its line.
     pub(crate) async fn start(&self, errors: &Path) -> Result<(Child, String)> {
-        // The program `env` becomes the one that it is told, under its own number.
-        let variables = self.env.iter().map(|(name, value)| format!("{name}={value}"));
-        let program = self.program.display().to_string();
-        let args = variables.chain([program]).chain(self.args.iter().cloned());
-        let mut child = Child::start(Path::new("/usr/bin/env"), args, errors)?;
+        let mut child = Child::start_in(&self.program, &self.args, &self.env, errors)?;
         let ready = child.report_of(self.word).await;
         let ready = ready.with_context(|| format!("{} does not start", self.word))?;
         Ok((child, ready))

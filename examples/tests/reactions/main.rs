@@ -6,7 +6,7 @@
 //! cause each other. At the end, the journal is read once from its beginning and compared with what the definitions say, and an upstream
 //! that acts at each request compares its ledger.
 //!
-//! At full size: `TAPE_REACTION_EVENTS=10000 cargo nextest run --release -p tape-examples --test reactions`.
+//! At full size: `TAPE_REACTION_EVENTS=10000 cargo test --release -p tape-examples --test reactions each_event_of_sqlite`.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 

@@ -35,6 +35,7 @@ fn follows(app: &str, begins: &str) -> Value {
         "when": { "pattern": format!("acme.run.{app}.*.*.*.run.begun") },
         "then": { "begin": { "app": begins } },
         "start": "beginning",
+        "repeats": 8,
     })
 }
 

@@ -37,16 +37,16 @@ pub(crate) struct Add {
     #[arg(long, value_name = "GATE", requires = "run")]
     signal: Option<GateName>,
     /// The run that is signalled: its name, or `same` for the run of the event.
-    #[arg(long, value_name = "RUN", requires = "signal")]
+    #[arg(long, value_name = "RUN", requires = "signal", conflicts_with_all = ["begin", "outbox"])]
     run: Option<Target>,
     /// Has a worker carry out an operation of a connector.
     #[arg(long, value_name = "CONNECTOR/OPERATION", value_parser = operation)]
     outbox: Option<(ConnectorName, Operation)>,
     /// The arguments of the operation, as JSON; the event where there are none.
-    #[arg(long, value_name = "JSON", requires = "outbox", value_parser = raw)]
+    #[arg(long, value_name = "JSON", requires = "outbox", conflicts_with_all = ["begin", "signal"], value_parser = raw)]
     request: Option<Box<RawValue>>,
     /// The operation is not sent again before its outcome is known.
-    #[arg(long, requires = "outbox")]
+    #[arg(long, requires = "outbox", conflicts_with_all = ["begin", "signal"])]
     non_idempotent: bool,
     /// Reacts to an entry only where no other follows in its stream within this time, such as 5s.
     #[arg(long, value_name = "TIME", value_parser = age)]
@@ -57,6 +57,9 @@ pub(crate) struct Add {
     /// Most runs that begin in a time, such as 10/1m.
     #[arg(long, value_name = "N/TIME", value_parser = rate)]
     rate: Option<Rate>,
+    /// How often the reaction may be among those that led to an entry. By default it reacts to nothing that it caused itself.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    repeats: u32,
     /// Begins with the first entry of the feed, instead of with new ones.
     #[arg(long)]
     from_start: bool,
@@ -106,6 +109,7 @@ impl Add {
             debounce_ms: self.debounce.as_ref().map(millis),
             concurrency: self.concurrency,
             rate: self.rate,
+            repeats: self.repeats,
             paused: false,
         })
     }

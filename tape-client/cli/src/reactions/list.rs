@@ -95,6 +95,7 @@ fn described(definition: &Definition) -> String {
         definition
             .rate
             .map(|rate| format!("at most {} in {} ms", rate.count, rate.per_ms)),
+        (definition.repeats > 0).then(|| format!("repeats {} times", definition.repeats)),
     ];
     for bound in bounds.into_iter().flatten() {
         let _ = write!(text, ", {bound}");

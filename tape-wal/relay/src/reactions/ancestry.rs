@@ -9,7 +9,7 @@ use tape_core::agent_version;
 use tape_core::causes::Causes;
 use tape_core::codec::decode;
 use tape_core::entry::EntryBody;
-use tape_core::id::{RunId, Seq, StreamId};
+use tape_core::id::{ReactionName, RunId, Seq, StreamId};
 use tape_core::reaction::Origin;
 
 /// Most reactions in a chain in which one begins a run whose entries another one reacts to.
@@ -28,37 +28,54 @@ enum Known {
     Unknown(String),
 }
 
+/// What a reaction makes of an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Leads {
+    /// Something of this depth.
+    To(u32),
+    /// Nothing: the event is of a run that the reaction began.
+    Nowhere,
+}
+
 /// Tells the depth of events.
 #[derive(Debug)]
 pub(super) struct Ancestry {
     journal: Arc<dyn Journal>,
+    reaction: ReactionName,
+    /// How often the reaction may be among those that led to an event.
+    repeats: u32,
     known: Mutex<BTreeMap<RunId, Known>>,
 }
 
 impl Ancestry {
-    pub(super) fn new(journal: Arc<dyn Journal>) -> Self {
+    pub(super) fn new(journal: Arc<dyn Journal>, reaction: ReactionName, repeats: u32) -> Self {
         Self {
             journal,
+            reaction,
+            repeats,
             known: Mutex::default(),
         }
     }
 
-    /// The depth of what an event causes.
+    /// What the reaction makes of an event.
+    ///
+    /// A reaction does not react to what it caused itself, unless it may be repeated: each of its runs has several entries, so that one that fits
+    /// them would multiply at each depth. Entries of its own runs are passed over. Where others are in between, the event is refused, and the
+    /// reason names them.
     ///
     /// An entry that is not of a run is caused by no reaction, as far as the journal says. Where the labels of a run were erased, nothing
     /// says how deep it is, and its events are refused: a cycle must not get around the bound by an erasure.
     ///
     /// # Errors
-    /// [`SinkError::Refused`] where that would be too deep, with the reactions that led to it; [`SinkError::Unavailable`] where the journal
+    /// [`SinkError::Refused`] where that would be too deep or too often, with the reactions that led to it; [`SinkError::Unavailable`] where the journal
     /// does not tell.
-    pub(super) async fn depth_after(&self, event: &Event) -> Result<u32, SinkError> {
+    pub(super) async fn of_event(&self, event: &Event) -> Result<Leads, SinkError> {
         let StreamId::Run(run) = event.stream() else {
-            return Ok(1);
+            return Ok(Leads::To(1));
         };
         match self.of(run).await? {
-            Known::Root => Ok(1),
-            Known::Reaction(origin) if origin.depth < DEPTH_MAX => Ok(origin.depth + 1),
-            Known::Reaction(origin) => Err(self.too_deep(origin).await?),
+            Known::Root => Ok(Leads::To(1)),
+            Known::Reaction(origin) => self.after(origin).await,
             Known::Unknown(problem) => Err(SinkError::refused(format!(
                 "nothing says how many reactions led to {}: {problem}",
                 event.stream()
@@ -66,23 +83,40 @@ impl Ancestry {
         }
     }
 
-    /// The refusal that names the chain, oldest first.
-    async fn too_deep(&self, last: Origin) -> Result<SinkError, SinkError> {
-        let begin = last.cause.clone();
-        let mut names = vec![last.reaction.to_string()];
+    async fn after(&self, origin: Origin) -> Result<Leads, SinkError> {
+        if self.repeats == 0 && origin.reaction == self.reaction {
+            return Ok(Leads::Nowhere);
+        }
+        let (depth, begin) = (origin.depth, origin.cause.clone());
+        let chain = self.chain(origin).await?;
+        let before = chain.iter().filter(|name| **name == self.reaction).count();
+        let problem = if depth >= DEPTH_MAX {
+            format!("{DEPTH_MAX} reactions caused each other, the limit")
+        } else if before > self.repeats as usize {
+            format!("it is a cycle: `{}` led to it itself", self.reaction)
+        } else {
+            return Ok(Leads::To(depth + 1));
+        };
+        let names: Vec<&str> = chain.iter().map(ReactionName::as_str).collect();
+        let chain = names.join(" > ");
+        Err(SinkError::refused(format!(
+            "{problem}: {chain}; the last reacted to {begin}"
+        )))
+    }
+
+    /// The reactions that led to what has this origin, oldest first.
+    async fn chain(&self, last: Origin) -> Result<Vec<ReactionName>, SinkError> {
+        let mut names = vec![last.reaction];
         let mut cause = last.cause;
         while let Some(run) = run_of(&cause)
             && names.len() <= DEPTH_MAX as usize
             && let Known::Reaction(origin) = self.of(&run).await?
         {
-            names.push(origin.reaction.to_string());
+            names.push(origin.reaction);
             cause = origin.cause;
         }
         names.reverse();
-        let chain = names.join(" > ");
-        Ok(SinkError::refused(format!(
-            "{DEPTH_MAX} reactions caused each other, the limit: {chain}; the last reacted to {begin}"
-        )))
+        Ok(names)
     }
 
     async fn of(&self, run: &RunId) -> Result<Known, SinkError> {

@@ -56,9 +56,18 @@ pub struct Definition {
     /// Most runs that it begins in a time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate: Option<Rate>,
+    /// How often it may be among the reactions that led to an entry that it reacts to. It reacts to nothing that it caused itself where this is
+    /// zero.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub repeats: u32,
     /// Whether it rests. It then keeps its place, and catches up later.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub paused: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+const fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 /// Which entries a reaction chooses.

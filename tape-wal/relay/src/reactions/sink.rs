@@ -1,7 +1,7 @@
 //! A reaction as the sink of a relay.
 
 use super::act::{Actor, payload};
-use super::ancestry::Ancestry;
+use super::ancestry::{Ancestry, Leads};
 use super::bounds::{Bounds, Room};
 use super::clock::Clock;
 use super::debounce::Debounce;
@@ -61,7 +61,7 @@ impl ReactionSink {
                 holder,
                 clock: Arc::clone(&clock),
             },
-            ancestry: Ancestry::new(Arc::clone(journal)),
+            ancestry: Ancestry::new(Arc::clone(journal), reaction.clone(), definition.repeats),
             bounds: Bounds::new(
                 (Arc::clone(journal), Arc::clone(&clock)),
                 (tenant, reaction.clone()),
@@ -138,9 +138,12 @@ impl ReactionSink {
             self.bounds.answered(&run);
             return Ok(());
         }
+        let Leads::To(depth) = self.ancestry.of_event(event).await? else {
+            return Ok(());
+        };
         let origin = Origin {
             reaction: self.reaction.clone(),
-            depth: self.ancestry.depth_after(event).await?,
+            depth,
             cause: event.id().to_owned(),
         };
         let mut labels = begun.labels.clone();

@@ -2,6 +2,7 @@
 
 use crate::world::World;
 use serde_json::json;
+use tape_api::Journal;
 use tape_core::command::Command;
 use tape_core::erasure::Erasure;
 use tape_core::id::{Seq, StreamId};
@@ -17,6 +18,7 @@ async fn a_cycle_is_stopped_and_named() {
             "when": { "pattern": format!("acme.run.{of}.*.*.*.run.begun") },
             "then": { "begin": { "app": begins } },
             "start": "beginning",
+            "repeats": 8,
         })
     };
     world.define("ping", on_begun("b", "a")).await;
@@ -47,6 +49,48 @@ async fn a_cycle_is_stopped_and_named() {
     let chain = "pong > ping > pong > ping > pong > ping > pong > ping";
     assert!(refused[0].reason.contains(chain), "{}", refused[0].reason);
     assert!(world.refusals("ping").await.is_empty());
+    process.drain().await;
+}
+
+/// Each run has several entries, so that a reaction to them would multiply at each depth.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reaction_reacts_to_nothing_that_it_caused_itself() {
+    let world = World::new();
+    let on_all = |of: &str, begins: &str| {
+        json!({
+            "form": 1,
+            "when": { "pattern": format!("acme.run.{of}.>") },
+            "then": { "begin": { "app": begins } },
+            "start": "beginning",
+        })
+    };
+    world.define("itself", on_all("*", "own")).await;
+    world.define("there", on_all("a", "b")).await;
+    world.define("back", on_all("b", "a")).await;
+    let (run, _) = world.begin("x/ann/s/1").await;
+    let entries = Journal::read(&world.engine, &run, Seq::ZERO, 100).await.unwrap().len();
+    let process = world.process("one");
+    for reaction in ["itself", "there", "back"] {
+        world.is_carried(reaction).await;
+        world.is_through(reaction).await;
+    }
+    assert_eq!(world.runs_of("itself").await.len(), entries);
+    assert!(
+        world.refusals("itself").await.is_empty(),
+        "its own runs are no refusals"
+    );
+    assert!(world.runs_of("there").await.is_empty());
+    // `there` leads to `back`, and `back` to no `there`.
+    world.begin("a/ann/s/1").await;
+    loop {
+        let refused = world.refusals("there").await;
+        if let Some(first) = refused.first() {
+            let told = "it is a cycle: `there` led to it itself: there > back;";
+            assert!(first.reason.contains(told), "{}", first.reason);
+            break;
+        }
+        tokio::task::yield_now().await;
+    }
     process.drain().await;
 }
 

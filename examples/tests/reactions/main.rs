@@ -56,6 +56,7 @@ async fn each_event_of_postgres_begins_one_run_whatever_is_killed() {
 
 #[cfg(feature = "bigtable")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "takes many minutes over the emulator: --run-ignored only"]
 async fn each_event_of_bigtable_begins_one_run_whatever_is_killed() {
     if let Some(table) = bigtable_emulator::Table::new() {
         play(&table.url(), 2, 5).await;
@@ -64,6 +65,7 @@ async fn each_event_of_bigtable_begins_one_run_whatever_is_killed() {
 
 #[cfg(feature = "spanner")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "takes many minutes over the emulator: --run-ignored only"]
 async fn each_event_of_spanner_begins_one_run_whatever_is_killed() {
     if let Some(database) = spanner_emulator::Database::create() {
         play(&database.url(), 2, 8).await;

@@ -129,7 +129,8 @@ async fn a_look_by_hints_sees_ahead_through_a_server() {
     let [soon] = &seen.work[..] else {
         panic!("one is within two hours: {seen:?}");
     };
-    assert!(soon.due_in > Duration::ZERO && soon.due_in <= HOUR, "{soon:?}");
+    // The journal's time is known within bounds, and work is rather too late than too early.
+    assert!(soon.due_in > Duration::ZERO && soon.due_in < 2 * HOUR, "{soon:?}");
     assert_eq!(look(Duration::ZERO).await, DuePage::default());
 }
 

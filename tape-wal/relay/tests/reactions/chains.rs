@@ -68,7 +68,10 @@ async fn a_reaction_reacts_to_nothing_that_it_caused_itself() {
     world.define("there", on_all("a", "b")).await;
     world.define("back", on_all("b", "a")).await;
     let (run, _) = world.begin("x/ann/s/1").await;
-    let entries = Journal::read(&world.engine, &run, Seq::ZERO, 100).await.unwrap().len();
+    let entries = Journal::read(&world.engine, &run, Seq::ZERO, 100)
+        .await
+        .unwrap()
+        .len();
     let process = world.process("one");
     for reaction in ["itself", "there", "back"] {
         world.is_carried(reaction).await;
